@@ -1,0 +1,266 @@
+"""Parts that pages share, so that each page reads as the list of its sections."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+from urllib.parse import urlsplit
+
+import streamlit as st
+
+from dashboards import states, times
+from dashboards.desk_state import Here
+from dashboards.states import Shown
+from shareasm.errors import DeskError
+from shareasm.model import Campaign, Delivery
+from shareasm.store.sources import Gap, SourceState
+
+NETWORKS = {"mastodon": "Mastodon", "bluesky": "Bluesky", "x": "X", "practice": "Practice"}
+LANGUAGES = {
+    "am": "Amharic", "ar": "Arabic", "de": "German", "en": "English", "es": "Spanish", "fr": "French", "hi": "Hindi",
+    "id": "Indonesian", "it": "Italian", "mg": "Malagasy", "pt": "Portuguese", "sw": "Swahili", "unsure": "Unsure",
+    "zh": "Chinese",
+}  # fmt: skip
+UNKNOWN = "–"
+STALE_AFTER = timedelta(minutes=2)
+BEHIND_AFTER = timedelta(minutes=15)
+REHEARSAL_PATIENCE = 15
+"""In a rehearsal a minute passes in a second or less, so the same delay means less."""
+
+_SIGN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
+
+
+# ── Words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def literal(words: str) -> str:
+    """Return our own words so that Markdown shows them as they are. Foreign text never comes here: see `foreign`."""
+    return _SIGN.sub(r"\\\1", words)
+
+
+def network_name(network: str) -> str:
+    """Return a network's name as people write it."""
+    return NETWORKS.get(network, network.capitalize())
+
+
+def language_name(code: str) -> str:
+    """Return a language's English name, its code where the desk has none."""
+    return LANGUAGES.get(code, code or "unknown")
+
+
+def number(value: float | None, *, bound: Literal["", "≤ ", "≥ "] = "") -> str:
+    """Return a number as it is printed: grouped, with its bound; “–” for what nobody knows."""
+    return UNKNOWN if value is None else f"{bound}{value:,.0f}"
+
+
+def counted(n: int, one: str, many: str = "") -> str:
+    """Return a count with its noun: “1 post”, “3 posts”."""
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def foreign(words: str, *, width: Literal["stretch", "content"] = "stretch") -> None:
+    """Show text that somebody else wrote, as it is. Markdown would fetch its images and bring its links alive."""
+    st.text(words, width=width)
+
+
+def is_safe_link(address: str) -> bool:
+    """Return True for an https address without a login in it: the only links that pages offer."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(parts.hostname) and parts.username is None
+
+
+# ── Sections ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def section(title: str, caption: str = "", *, help: str | None = None) -> None:
+    """Head a section: what it says, then what exactly is shown."""
+    with st.container(gap=None):
+        st.header(title, anchor=False, help=help)
+        if caption:
+            st.caption(caption)
+
+
+def live(name: str, draw: Callable[[], None], *, seconds: int) -> None:
+    """Draw a part of a page that reads anew by itself, and that fails alone."""
+
+    @st.fragment(run_every=seconds, key=name)
+    def part() -> None:
+        with edge(name):
+            draw()
+
+    part()
+
+
+@contextmanager
+def edge(name: str) -> Iterator[None]:
+    """Turn an error of the desk into what happened, what to do and “Try again”. What stands around it stays."""
+    try:
+        yield
+    except DeskError as error:
+        show_error(error, name)
+
+
+def show_error(error: DeskError, name: str, *, retry: bool = True) -> None:
+    """Show what happened and what to do. Its words may quote a network or a file, so they are no Markdown."""
+    with st.container(border=True, gap="xsmall"):
+        st.badge("This did not work", icon=":material/error:", color="red")
+        st.text(f"{error.where}: {error.happened}" if error.where else error.happened)
+        if error.what_to_do:
+            st.text(error.what_to_do)
+        if retry:
+            st.button("Try again", key=f"retry_{name}", icon=":material/refresh:")
+
+
+def empty(title: str, words: str, icon: str) -> None:
+    """Show what will appear here, and what makes it appear."""
+    with st.container(border=True, horizontal_alignment="center", gap="xsmall"):
+        st.markdown(f"{icon} **{title}**", width="content")
+        st.caption(words, width="content", text_alignment="center")
+
+
+def kpi(
+    label: str,
+    value: str,
+    definition: str,
+    *,
+    note: str = "",
+    beside: str = "",
+    trend: Sequence[float] | None = None,
+) -> None:
+    """Show one headline number with its definition. `note` and `beside` stay grey: more is not by itself good news."""
+    st.metric(
+        label,
+        value,
+        note or None,
+        delta_color="off",
+        delta_arrow="off",
+        delta_description=beside or None,
+        help=definition,
+        border=True,
+        height="stretch",
+        chart_data=list(trend) if trend else None,
+    )
+
+
+# ── States ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def state_badge(shown: Shown, *, help: str | None = None) -> None:
+    """Show a state: word, icon and colour; what is closed is struck out."""
+    word = f"~~{shown.word}~~" if shown.kind == "closed" else shown.word
+    st.badge(word, icon=shown.icon, color=shown.colour, help=help or shown.sentence or None)
+
+
+def state_words(shown: Shown, word: str = "") -> str:
+    """Return a state as Markdown for a cell of a table."""
+    text = word or shown.word
+    return f":{shown.colour}-badge[{shown.icon} {f'~~{text}~~' if shown.kind == 'closed' else text}]"
+
+
+def where_to(deliveries: Iterable[Delivery], accounts: Iterable[str], networks: dict[str, str]) -> str:
+    """Return the accounts of a post with their networks: “Mastodon iied · X iied-x”."""
+    found = {delivery.account: delivery.network for delivery in deliveries}
+    for account in accounts:
+        found.setdefault(account, networks.get(account, ""))
+    return " · ".join(f"{network_name(network)} {account}".strip() for account, network in found.items())
+
+
+# ── Collecting ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True, slots=True)
+class Freshness:
+    """How new the numbers are: one line, one colour, one tooltip."""
+
+    words: str
+    colour: Literal["gray", "yellow", "red"]
+    icon: str
+    tooltip: str
+
+
+def freshness(sources: Sequence[SourceState], here: Here, zone: str) -> Freshness:
+    """Return how new the mentions are: grey, amber after two intervals, red with the reason when nothing comes in."""
+    asked = [source for source in sources if source.state != "as imported"]
+    if not asked:
+        return Freshness("Not collecting yet", "gray", ":material/sensors_off:", "Collecting begins with the worker.")
+    seen = [source.last_ok_at for source in asked if source.last_ok_at is not None]
+    newest = max(seen, default=None)
+    tooltip = "Nothing was collected yet." if newest is None else times.with_utc(newest, zone)
+    stopped = [source for source in asked if source.state == "stopped"]
+    if len(stopped) == len(asked):
+        return Freshness("Collecting stopped", "red", ":material/sensors_off:", tooltip)
+    if newest is None:
+        return Freshness("Nothing collected yet", "yellow", ":material/sensors:", tooltip)
+    words = f"Collected {times.ago(newest, here.now)}"
+    behind = (here.now - newest) / (REHEARSAL_PATIENCE if here.rehearsal else 1)
+    if not here.pulse.alive or behind > BEHIND_AFTER:
+        return Freshness(words, "red", ":material/sensors_off:", tooltip)
+    return Freshness(words, "yellow" if behind > STALE_AFTER else "gray", ":material/sensors:", tooltip)
+
+
+def coverage(sources: Sequence[SourceState], zone: str) -> str:
+    """Return the collecting line: “complete until 14:05, 1 gap (12:10–12:18, server unreachable)”."""
+    known = [source.complete_until for source in sources if source.complete_until is not None]
+    gaps = [gap for source in sources for gap in source.gaps]
+    start = f"complete until {times.clock(min(known), zone)}" if known else "nobody knows how complete"
+    if not gaps:
+        return start
+    named = "; ".join(gap_words(gap, zone) for gap in gaps[:2])
+    more = f"; {len(gaps) - 2} more" if len(gaps) > 2 else ""
+    return f"{start}, {counted(len(gaps), 'gap')} ({named}{more})"
+
+
+def gap_words(gap: Gap, zone: str) -> str:
+    """Return one gap in words: “12:10–12:18, server unreachable”. The reason is cut short; it may quote a server."""
+    start = times.clock(gap.from_at, zone) if gap.from_at else "start"
+    end = times.clock(gap.to_at, zone) if gap.to_at else "now"
+    return f"{start}–{end}, {gap.why[:120]}"
+
+
+def has_gap(sources: Sequence[SourceState]) -> bool:
+    """Return True when a number may be too low: at least one gap is open."""
+    return any(source.gaps for source in sources)
+
+
+# ── Paging ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def page_number(key: str, rows: int, per_page: int) -> int:
+    """Draw “n–m of k” with two buttons where there is more than one page, and return the page, from 0."""
+    pages = max(1, -(-rows // per_page))
+    page = min(max(int(st.session_state.get(key, 0)), 0), pages - 1)
+    if pages == 1:
+        return 0
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.button("Earlier", key=f"{key}_back", icon=":material/chevron_left:", disabled=page == 0,
+                  on_click=_turn, args=(key, page - 1))  # fmt: skip
+        st.button("Later", key=f"{key}_on", icon=":material/chevron_right:", disabled=page == pages - 1,
+                  on_click=_turn, args=(key, page + 1))  # fmt: skip
+        st.caption(f"{page * per_page + 1:,}–{min(rows, (page + 1) * per_page):,} of {rows:,}", width="content")
+    return page
+
+
+def _turn(key: str, page: int) -> None:
+    st.session_state[key] = page
+
+
+def campaign_line(campaign: Campaign, now: datetime) -> str:
+    """Return hashtag, days and which day it is, as Markdown."""
+    tags = " ".join(f"**#{literal(tag)}**" for tag in campaign.hashtags)
+    days = times.span(campaign.start, campaign.end, campaign.time_zone)
+    return f"{tags} · {days} · {times.day_of(now, campaign.start, campaign.end, campaign.time_zone)}"
+
+
+def post_line(delivery: Delivery, zone: str) -> str:
+    """Return when a delivery went out and how late: “Out 14:05, 3 min late”."""
+    if delivery.sent_at is None:
+        return states.DELIVERY_STATES[delivery.state].word
+    behind = times.late(delivery.late_ms)
+    return ", ".join(filter(None, (f"Out {times.clock(delivery.sent_at, zone)}", behind)))

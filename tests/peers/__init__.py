@@ -1,0 +1,1 @@
+"""Tests over records that nobody in this project wrote."""
