@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,21 +16,18 @@ from dashboards import states, times
 from dashboards.desk_state import Here
 from dashboards.states import Shown
 from shareasm.errors import DeskError
+from shareasm.measure.words import counted, language_name, network_name
 from shareasm.model import Campaign, Delivery
+from shareasm.store.posts import PlannedPost
 from shareasm.store.sources import Gap, SourceState
 
-NETWORKS = {"mastodon": "Mastodon", "bluesky": "Bluesky", "x": "X", "practice": "Practice"}
-LANGUAGES = {
-    "am": "Amharic", "ar": "Arabic", "de": "German", "en": "English", "es": "Spanish", "fr": "French", "hi": "Hindi",
-    "id": "Indonesian", "it": "Italian", "mg": "Malagasy", "pt": "Portuguese", "sw": "Swahili", "unsure": "Unsure",
-    "zh": "Chinese",
-}  # fmt: skip
 UNKNOWN = "–"
 STALE_AFTER = timedelta(minutes=2)
 BEHIND_AFTER = timedelta(minutes=15)
 REHEARSAL_PATIENCE = 15
 """In a rehearsal a minute passes in a second or less, so the same delay means less."""
 
+_ALIVE = re.compile(r"://|www\.|[.@](?=[^\W\d])|[\[\]<>`\\]")
 _SIGN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
 
 
@@ -42,24 +39,14 @@ def literal(words: str) -> str:
     return _SIGN.sub(r"\\\1", words)
 
 
-def network_name(network: str) -> str:
-    """Return a network's name as people write it."""
-    return NETWORKS.get(network, network.capitalize())
+def tame(words: str) -> str:
+    """Return a line that may quote a server or a file, for Markdown: nothing in it becomes a link or comes alive."""
+    return literal(" ".join(_ALIVE.sub(" ", words).split()))[:600]
 
 
-def language_name(code: str) -> str:
-    """Return a language's English name, its code where the desk has none."""
-    return LANGUAGES.get(code, code or "unknown")
-
-
-def number(value: float | None, *, bound: Literal["", "≤ ", "≥ "] = "") -> str:
+def bounded(value: float | None, *, bound: Literal["", "≤ ", "≥ "] = "") -> str:
     """Return a number as it is printed: grouped, with its bound; “–” for what nobody knows."""
     return UNKNOWN if value is None else f"{bound}{value:,.0f}"
-
-
-def counted(n: int, one: str, many: str = "") -> str:
-    """Return a count with its noun: “1 post”, “3 posts”."""
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
 
 
 def foreign(words: str, *, width: Literal["stretch", "content"] = "stretch") -> None:
@@ -125,7 +112,7 @@ def empty(title: str, words: str, icon: str) -> None:
         st.caption(words, width="content", text_alignment="center")
 
 
-def kpi(
+def headline(
     label: str,
     value: str,
     definition: str,
@@ -162,14 +149,6 @@ def state_words(shown: Shown, word: str = "") -> str:
     """Return a state as Markdown for a cell of a table."""
     text = word or shown.word
     return f":{shown.colour}-badge[{shown.icon} {f'~~{text}~~' if shown.kind == 'closed' else text}]"
-
-
-def where_to(deliveries: Iterable[Delivery], accounts: Iterable[str], networks: dict[str, str]) -> str:
-    """Return the accounts of a post with their networks: “Mastodon iied · X iied-x”."""
-    found = {delivery.account: delivery.network for delivery in deliveries}
-    for account in accounts:
-        found.setdefault(account, networks.get(account, ""))
-    return " · ".join(f"{network_name(network)} {account}".strip() for account, network in found.items())
 
 
 # ── Collecting ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -218,7 +197,7 @@ def coverage(sources: Sequence[SourceState], zone: str) -> str:
 
 
 def gap_words(gap: Gap, zone: str) -> str:
-    """Return one gap in words: “12:10–12:18, server unreachable”. The reason is cut short; it may quote a server."""
+    """Return one gap in words: “12:10–12:18, server unreachable”."""
     start = times.clock(gap.from_at, zone) if gap.from_at else "start"
     end = times.clock(gap.to_at, zone) if gap.to_at else "now"
     return f"{start}–{end}, {gap.why[:120]}"
@@ -264,3 +243,63 @@ def post_line(delivery: Delivery, zone: str) -> str:
         return states.DELIVERY_STATES[delivery.state].word
     behind = times.late(delivery.late_ms)
     return ", ".join(filter(None, (f"Out {times.clock(delivery.sent_at, zone)}", behind)))
+
+
+# ── Posts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def wordings(planned: PlannedPost, networks: dict[str, str]) -> dict[tuple[str, ...], list[str]]:
+    """Return the different wordings of a post, each with the networks that get it, in the order of its accounts."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for network in dict.fromkeys(networks.get(account, "") for account in planned.post.accounts):
+        found.setdefault(planned.post.parts_for(network), []).append(network)
+    return found
+
+
+def show_wordings(planned: PlannedPost, networks: dict[str, str], *, whole: bool = False) -> None:
+    """Show what a post says: each different wording with its networks; all parts of a thread when `whole`."""
+    found = wordings(planned, networks)
+    for parts, named in found.items():
+        if len(found) > 1:
+            st.caption(", ".join(network_name(network) for network in named))
+        for n, part in enumerate(parts if whole else parts[:1], 1):
+            foreign(f"{n}/{len(parts)}  {part}" if len(parts) > 1 else part)
+        if not parts:
+            foreign("Nothing is written for it.")
+    more = [f"link {planned.post.link}"] if planned.post.link else []
+    more += [f"picture: {media.alt or 'no alt text'}" for media in planned.post.media]
+    if whole and more:
+        st.caption("Goes with it:")
+        foreign("\n".join(more))
+
+
+def waiting_post(planned: PlannedPost, deliveries: Sequence[Delivery], here: Here, zone: str) -> None:
+    """Show one waiting post: when, in which state, what, on which accounts."""
+    due = planned.post.due_at
+    with st.container(border=True, gap="xsmall"):
+        with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
+            st.markdown(
+                f"**{literal(times.when(due, zone, here.now))}** {times.until(due, here.now)}",
+                width="content",
+                help=times.with_utc(due, zone),
+            )
+            state_badge(states.post_shown(planned, deliveries))
+        show_wordings(planned, here.desk.networks)
+        st.caption(f"{language_name(planned.post.language)} · {accounts_line(planned, here.desk.networks)}")
+
+
+def accounts_line(planned: PlannedPost, networks: dict[str, str]) -> str:
+    """Return the accounts of a post with their networks, as Markdown: “Mastodon iied · X iied-x”."""
+    named = [f"{network_name(networks.get(account, ''))} {account}".strip() for account in planned.post.accounts]
+    return literal(" · ".join(named)) or "no account"
+
+
+def mention(author: str, network: str, when: str, text: str, *, ours: bool, language: str) -> None:
+    """Show one mention, author first. Name and text are foreign."""
+    with st.container(gap=None):
+        with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+            foreign(author, width="content")
+            if ours:
+                st.badge("Ours", color="orange")
+            st.caption(f"{network_name(network)} · {language_name(language)} · {when}", width="content")
+        foreign(text)

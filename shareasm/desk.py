@@ -8,6 +8,7 @@ import stat
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from zoneinfo import available_timezones
 from dotenv import dotenv_values
 
 from shareasm.errors import ConfigError
-from shareasm.text import did_you_mean
+from shareasm.text import did_you_mean, nearest
 
 Role = Literal["viewer", "author", "approver", "admin"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -241,12 +242,15 @@ def role_of(desk: Desk, person: str) -> Role | None:
 
 def known_zone(name: str) -> str:
     """Return the name of a time zone. Raise ConfigError, with the nearest one, when there is none of this name."""
-    if name not in available_timezones():
-        near = did_you_mean(name, available_timezones())
-        raise ConfigError(
-            f"“{name}” is not a time zone.", near if near.startswith("Did") else "“Europe/London” is one."
-        )
+    if name not in _zones():
+        near = nearest(name, _zones()) or "Europe/London"
+        raise ConfigError(f"“{name}” is not a time zone.", f"Did you mean “{near}”?")
     return name
+
+
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())  # it walks the disk each time it is asked
 
 
 class TomlTable:
@@ -436,13 +440,16 @@ def _server(table: TomlTable, network: str, default: str = "") -> str:
 
 
 def _address(server: str) -> str:
-    parts = urlsplit(server)
-    if parts.scheme not in {"http", "https", "ws", "wss"} or not parts.hostname:
-        raise ConfigError(f"“{server}” is not an address.", "Write it as https://mastodon.social.")
-    if parts.username or parts.password:
+    if "@" in server:
         raise ConfigError(
             "holds a login, and secrets never stand here.", "Set it in the environment: see .env.example."
         )
+    try:
+        parts = urlsplit(server)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in {"http", "https", "ws", "wss"} or not parts.hostname:
+        raise ConfigError(f"“{server}” is not an address.", "Write it as https://mastodon.social.")
     if parts.scheme in {"http", "ws"} and not _is_loopback(parts.hostname):
         raise ConfigError(f"“{server}” is not encrypted.", f"Write {parts.scheme}s://.")
     return server.rstrip("/")
@@ -475,11 +482,9 @@ def _database(folder: Path) -> Callable[[str], str]:
         scheme, _, rest = url.partition("://")
         if scheme == "sqlite":
             return _sqlite(rest, folder)
-        if scheme.partition("+")[0] not in {"postgresql", "postgres"}:
-            raise ConfigError(
-                f"“{url}” is no database that the desk knows.", "Write sqlite:///desk.db or postgresql+psycopg://…."
-            )
-        if urlsplit(url).password:
+        if scheme.partition("+")[0] not in {"postgresql", "postgres"} or not rest:
+            raise ConfigError(f"“{scheme}” is no database that the desk knows.", "Write sqlite:///desk.db.")
+        if ":" in rest.rpartition("@")[0] and not rest.rpartition("@")[0].endswith(":"):
             raise ConfigError("holds a password, and secrets never stand here.", "Set PGPASSWORD or write ~/.pgpass.")
         return f"postgresql+psycopg://{rest}"
 

@@ -22,6 +22,7 @@ import msgspec
 import pytest
 from atproto import Client
 from PIL import Image
+from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
 
 from shareasm import text
@@ -440,7 +441,7 @@ def answering(
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()
 
@@ -646,13 +647,6 @@ def test_a_post_comes_whole_with_its_author_and_its_record(pds: Pds, wire_of: tu
     assert raw["cid"] == record["cid"]
 
 
-def test_a_handle_that_the_stream_does_not_tell_is_asked(pds: Pds) -> None:
-    ana = pds.create_account("ana")
-    here = end_of(drain(source(pds.url)))
-    pds.create_record(ana, "#shareASM")
-    assert [seen.author.handle for seen in seen_in(drain(source(pds.url), here))] == [ana.handle]
-
-
 def test_an_edit_is_seen_also_when_it_takes_the_hashtag_away(pds: Pds, here: str) -> None:
     ana, key = pds.create_account("ana"), a_key()
     pds.put_record(ana, key, post_record("with #shareASM"))
@@ -823,17 +817,30 @@ def test_live_and_quiet_there_are_still_pages_and_then_the_new_post(
 
 
 @contextmanager
-def telling(*frames: bytes | str, then_close: bool = False) -> Iterator[str]:
-    """A server whose stream tells these messages and then keeps quiet, or hangs up politely."""
+def telling(*frames: bytes | str, then_close: bool = False, asked: list[str] | None = None) -> Iterator[str]:
+    """A server whose stream tells these messages and then keeps quiet, or hangs up politely.
+
+    Whom somebody asks about is “ana.test”; the questions are noted in `asked`.
+    """
+    visits = count()
+
+    def answer(client: ServerConnection, request: Request) -> Response | None:
+        if "describeRepo" not in request.path:
+            return None
+        if asked is not None:
+            asked.append(request.path)
+        return client.respond(http.HTTPStatus.OK, '{"handle": "ana.test"}')
 
     def handle(client: ServerConnection) -> None:
-        for frame in frames:
-            client.send(frame)
+        is_first = next(visits) == 0  # the second visit asks whether that was all
+        for message in frames if is_first else [frame("error", error="FutureCursor")]:
+            client.send(message)
         if not then_close:
             for _ in client:
                 pass
 
-    with serve(handle, "127.0.0.1", 0, select_subprotocol=lambda _, offered: offered[0] if offered else None) as server:
+    pick = {"select_subprotocol": lambda _, offered: offered[0] if offered else None}
+    with serve(handle, "127.0.0.1", 0, process_request=answer, **pick) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
         server.shutdown()
@@ -842,6 +849,21 @@ def telling(*frames: bytes | str, then_close: bool = False) -> Iterator[str]:
 def frame(kind: str, **body: Any) -> bytes:
     head = {"op": -1} if kind == "error" else {"op": 1, "t": kind}
     return libipld.encode_dag_cbor(head) + libipld.encode_dag_cbor(body)
+
+
+def commit_frame(seq: int, record: dict[str, Any], rkey: str) -> bytes:
+    block = libipld.encode_dag_cbor(record)
+    cid = libipld.decode_multibase(cid_of(record))[1]
+    head = libipld.encode_dag_cbor({"roots": [cid], "version": 1})
+    car = b"".join(_varint(len(part)) + part for part in (head, cid + block))
+    ops = [{"action": "create", "path": f"{POST}/{rkey}", "cid": cid}]
+    moment = "2026-11-22T09:00:00.000Z"
+    return frame("#commit", seq=seq, time=moment, repo="did:plc:ana", rev=rkey, ops=ops, blocks=car)
+
+
+def _varint(number: int) -> bytes:
+    low, rest = number & 127, number >> 7
+    return bytes([low | 128]) + _varint(rest) if rest else bytes([low])
 
 
 def account_frame(seq: int) -> bytes:
@@ -858,6 +880,27 @@ def test_a_message_that_cannot_be_read_is_a_hole_between_its_neighbours(broken: 
     (hole,) = [hole for page in pages for hole in page.holes]
     assert (hole.from_cursor, hole.to_cursor) == ("1", "3")
     assert [one.native_id for page in pages for one in page.accounts] == ["did:plc:1", "did:plc:3"]
+
+
+def test_a_handle_that_the_stream_does_not_tell_is_asked_once_and_for_tagged_posts_only() -> None:
+    posts = ["one #shareASM", "another", "two #shareASM"]
+    asked: list[str] = []
+    with telling(
+        *(commit_frame(seq, post_record(said), f"3k{seq}") for seq, said in enumerate(posts, 1)), asked=asked
+    ) as url:
+        seen = seen_in(drain(source(url)))
+    assert [one.author.handle for one in seen] == ["ana.test", "ana.test"]
+    assert len(asked) == 1
+
+
+def test_a_commit_without_the_record_it_names_is_a_hole() -> None:
+    whole = commit_frame(2, post_record("#shareASM"), "3k")
+    head, body = libipld.decode_dag_cbor_multi(whole)
+    empty = libipld.encode_dag_cbor({"roots": [], "version": 1})
+    cut = libipld.encode_dag_cbor(head) + libipld.encode_dag_cbor(body | {"blocks": _varint(len(empty)) + empty})
+    with telling(account_frame(1), cut, account_frame(3)) as url:
+        pages = drain(source(url))
+    assert len([hole for page in pages for hole in page.holes]) == 1
 
 
 def test_a_message_of_a_new_kind_is_no_hole() -> None:

@@ -8,6 +8,7 @@ Both vocabularies of X are read: `edit_history_tweet_ids` and `edit_history_post
 
 from __future__ import annotations
 
+import html
 import io
 import re
 from collections.abc import Iterable, Iterator
@@ -403,7 +404,7 @@ def _seen_of(post: _Post, around: _Around, *, live: bool = False) -> Seen:
         author=author,
         kind=kind,
         posted_at=(first and _moment(first.record.created_at)) or created_at,
-        text=record.text or "",
+        text=html.unescape(record.text or ""),  # X escapes & < > and nothing else; the raw record keeps it as sent
         language=_language_of(record.lang),
         tags=_tags_of(entities, reposted),
         links=_distinct(url.unwound_url or url.expanded_url or url.url for url in entities.urls or () if url),

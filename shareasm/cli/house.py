@@ -186,7 +186,7 @@ def _fresh_demo(folder: Path, seed: int) -> Path:
     _init(folder)
     desk_toml = folder / "desk.toml"
     words = desk_toml.read_text(encoding="utf-8").replace(
-        'network = "practice"\nhandle = "asm-desk"', f'network = "practice"\nhandle = "asm-desk"\nseed = {seed}', 1
+        'handle = "asm-desk"\n', f'handle = "asm-desk"\n\n[accounts.rehearsal.options]\nseed = "{seed}"\n', 1
     )
     desk_toml.write_text(words, encoding="utf-8")
     return folder

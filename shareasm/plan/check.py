@@ -116,7 +116,7 @@ def _check_headings(
         where = line_of(post, campaign, network)
         if network and network not in limits:
             yield Problem(where, f"There is no network “{network}”.", did_you_mean(network, limits))
-        elif network and network not in networks:
+        elif network and network not in networks and "accounts:" in post.lines:
             yield _warning(where, f"No account of this post is on {_name(network)}.", "Nobody will read this wording.")
 
 

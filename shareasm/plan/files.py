@@ -15,7 +15,7 @@ from shareasm.desk import TomlTable, known_zone, parse_toml
 from shareasm.errors import ConfigError, DeskError, PlanError, Problem
 from shareasm.model import Ambiguous, Campaign, Media, Post
 from shareasm.plan.check import PLANS, check_accounts, check_alt_texts, line_of
-from shareasm.plan.frontmatter import Value, Wording, read_body, split_file
+from shareasm.plan.frontmatter import Lines, Value, Wording, read_body, split_file
 from shareasm.plan.media import Picture, read_inside, read_media, read_picture
 from shareasm.plan.times import read_duration, read_moment, read_not_after, to_utc, zone
 from shareasm.text import did_you_mean, hashtags
@@ -29,7 +29,7 @@ MAX_FILE = 262_144
 _T = TypeVar("_T")
 _ID = re.compile(r"[a-z0-9-]{1,60}")
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{1,8})*")
-_FOCUS = re.compile(r"-?[01](\.\d+)?, ?-?[01](\.\d+)?")
+_FOCUS = re.compile(r"-?[01](\.\d+)?, ?-?[01](\.\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +114,13 @@ def read_post_file(
     where = f"{PLANS}/{campaign.folder}/{file}"
     try:
         header, body = split_file(content, where)
-        reader = _Reader(file, where, header, campaign, tuple(accounts), find)
-        return reader.read(read_body(body, reader.languages, where))
-    except DeskError as error:
+    except PlanError as error:
         return PostFile(problems=(_problem(error, f"{where}:1"),))
+    reader = _Reader(file, where, header, campaign, tuple(accounts), find)
+    try:
+        return reader.read(body)
+    except PlanError as error:
+        return PostFile(problems=(*reader.problems, _problem(error, f"{where}:1")))
 
 
 class _Reader:
@@ -139,11 +142,15 @@ class _Reader:
         self.accounts = accounts
         self.find = find
         self.problems: list[Problem] = []
-        self.languages = self._languages()
+        self.languages: tuple[str, ...] = ()
 
-    def read(self, wordings: Sequence[Wording]) -> PostFile:
-        """Return a post for each language that can be read."""
+    def read(self, body: Lines) -> PostFile:
+        """Return a post for each language that can be read. Raise PlanError when none can."""
         self._look_at_keys()
+        self.languages = self._languages()
+        for key in ("publish_at", "tz", "accounts"):
+            self._look_at_languages(self.header.get(key))
+        wordings = read_body(body, self.languages, self.where)
         message = self._text("id")
         if not _ID.fullmatch(message):
             raise self._mistake("id", f"“{message}” is no id.", "Use small letters, digits and “-”, at most 60.")
@@ -213,8 +220,6 @@ class _Reader:
         for key, value in self.header.items():
             if key not in KEYS:
                 self._say(value.line, f"“{key}” is not known.", did_you_mean(key, KEYS))
-        for key in ("publish_at", "tz", "accounts"):
-            self._look_at_languages(self.header.get(key))
 
     def _look_at_languages(self, value: Value | None) -> None:
         for language, inner in (value.content if value and isinstance(value.content, dict) else {}).items():

@@ -9,8 +9,8 @@ from zoneinfo import ZoneInfo
 from shareasm.desk import known_zone
 from shareasm.errors import ConfigError, PlanError
 
-_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})?")
-_DURATION = re.compile(r"(\d{1,4}) ?(m|min|minutes?|h|hours?|d|days?)")
+_MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2})?(Z|[+-]\d{2}:\d{2})?", re.ASCII)
+_DURATION = re.compile(r"(\d{1,4}) ?(m|min|minutes?|h|hours?|d|days?)", re.ASCII)
 _UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 

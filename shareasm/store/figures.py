@@ -324,9 +324,7 @@ class Figures:
         )
         query = (
             select(deliveries, posts.c.message, r_post)
-            .outerjoin(
-                posts, (posts.c.campaign_id == deliveries.c.campaign_id) & (posts.c.id == deliveries.c.post_id)
-            )
+            .outerjoin(posts, (posts.c.campaign_id == deliveries.c.campaign_id) & (posts.c.id == deliveries.c.post_id))
             .outerjoin(mentions, same_post)
             .outerjoin(
                 r_post, (r_post.c.campaign_id == deliveries.c.campaign_id) & (r_post.c.mention_id == mentions.c.id)
@@ -347,7 +345,9 @@ class Figures:
 
     def span(self, campaign_id: int) -> tuple[datetime, datetime] | None:
         """Return the first and the last minute in which there is a mention; None when there is none. Read-only."""
-        query = select(func.min(r_time.c.minute), func.max(r_time.c.minute)).where(r_time.c.campaign_id == campaign_id)
+        query = select(func.min(r_time.c.minute), func.max(r_time.c.minute)).where(
+            r_time.c.campaign_id == campaign_id, r_time.c.spoken + r_time.c.reposts > 0
+        )
         with self._database.read() as connection:
             first, last = connection.execute(query).one()
         return None if first is None else (moment(first * MINUTE), moment(last * MINUTE))

@@ -117,8 +117,10 @@ class Gather:
 
     def _close_hole(self, at: datetime, seq: int | None) -> None:
         hole, self._hole = self._hole, None
-        if hole is not None and (hole.from_at is None or hole.from_at < at):
-            self._holes.append(replace(hole, to_at=at, to_cursor="" if seq is None else str(seq)))
+        if hole is None or (hole.from_at == self._query.since and hole.from_at > at):
+            return  # what the server no longer has was before the campaign
+        until = at if hole.from_at is None else max(at, hole.from_at)
+        self._holes.append(replace(hole, to_at=until, to_cursor="" if seq is None else str(seq)))
 
 
 class TagFilter:
@@ -188,10 +190,10 @@ class Handles:
         except Unreachable:
             self._ask_again = time.monotonic() + 60
             return
-        if answer.is_fine:
-            self.learn(did, answer.text("handle"))
-        elif answer.status in (404, 501):
+        if answer.status in (404, 501):
             self._may_ask = False  # a relay knows no repositories
+        elif answer.status < 500:
+            self._known[did] = answer.text("handle")  # empty where it is refused: it would be refused again
 
 
 # Anybody may write any record: each part is read for itself, and one of the wrong type counts as absent.

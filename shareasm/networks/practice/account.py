@@ -30,6 +30,8 @@ from shareasm.networks.practice.feed import Feed, readable
 from shareasm.networks.practice.state import Event, FeedPost, Member, post_id
 from shareasm.text import overrun
 
+FAULTS = ("", "lost_answer", "down", "refuse", "rate", "login", "money")
+
 
 class PracticeAccount:
     """Our login on the practice network. Its feed keeps every key for ever, so that no try can double a post.
@@ -39,13 +41,13 @@ class PracticeAccount:
     """
 
     keeps_key: timedelta | None = timedelta.max
-    settle = timedelta(seconds=1)
+    settle: timedelta = timedelta(seconds=1)
 
     def __init__(self, setting: Setting) -> None:
-        self._handle = own_handle(setting)
+        self._handle = _own_handle(setting)
         self._clock = setting.clock
         self._feed = Feed(setting.folder)
-        self._faults = deque(_strings((setting.options or {}).get("faults", ())))
+        self._faults = deque(_faults_of(setting.options or {}))
 
     def identity(self) -> Identity:
         """Return who we are here: whoever the desk says."""
@@ -156,11 +158,17 @@ class PracticeAccount:
         return [*first, post]
 
 
-def _strings(value: object) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list | tuple) else []
+def _faults_of(options: Mapping[str, object]) -> list[str]:
+    """Return what is to befall the first sends, as the account's options ask. Raise ConfigError for what cannot be."""
+    value = options.get("faults", ())
+    asked = [str(each) for each in value] if isinstance(value, list | tuple) else [str(value)]
+    for fault in asked:
+        if fault not in FAULTS:
+            raise ConfigError(f"The practice network knows no fault “{fault}”.", f"Known are {', '.join(FAULTS[1:])}.")
+    return asked
 
 
-def own_handle(setting: Setting) -> str:
+def _own_handle(setting: Setting) -> str:
     return setting.handle.lstrip("@") or setting.name
 
 
@@ -179,17 +187,15 @@ def _answer_of(fault: str, now: datetime) -> Outcome:
             return NotApplied("later", "Too many posts, as this rehearsal asked.", now + timedelta(minutes=1), 429)
         case "login":
             return NotApplied("account", "The key is not known, as this rehearsal asked.", http_status=401)
-        case "money":
-            return NotApplied("money", "No credits are left, as this rehearsal asked.", http_status=402)
         case _:
-            raise ConfigError(f"The practice network knows no fault “{fault}”.")
+            return NotApplied("money", "No credits are left, as this rehearsal asked.", http_status=402)
 
 
 def _fault_of(wire: Wire) -> str:
     """Return in words why this network would not take the post, or nothing."""
-    length = len(regex.findall(r"\X", wire["text"]))
-    if length > LIMITS.text:
-        return f"The text has {length} characters; {LIMITS.text} fit."
+    too_long = overrun(wire["text"], LIMITS)
+    if too_long:
+        return f"The text is too long: {too_long}."
     if len(wire["media"]) > LIMITS.pictures:
         return f"The post has {len(wire['media'])} pictures; {LIMITS.pictures} fit."
     return "" if wire["text"].strip() or wire["media"] else "The post is empty."

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from itertools import accumulate
+from random import Random
 
 from shareasm.model import Kind
 from shareasm.networks.practice.cast import Line, dice_of, lines_of, material
-from shareasm.networks.practice.state import BEAT, Act, Event, FeedPost, Member, Opening, State, pool_of, post_id
+from shareasm.networks.practice.state import BEAT, Act, Event, FeedPost, Member, Opening, State, post_id
 from shareasm.text import fold_tag, hashtags
 
 BEATS_PER_DAY = timedelta(days=1) // BEAT
@@ -39,7 +40,6 @@ HOURS = (
     *(1.5, 1.4, 1.1, 1.0, 1.0, 1.1, 1.35, 1.5, 1.2, 0.8, 0.45, 0.2),
 )
 FLOOD_FROM, FLOOD_POSTS, FLOOD_EVERY = timedelta(hours=14, minutes=20), 36, timedelta(seconds=40)
-
 
 
 class Audience:
@@ -153,7 +153,7 @@ class Audience:
         author = self._guest_for(target, stranger=0.1) if target else None
         if target is None or author is None:
             return None
-        pools = ("answer", "reply") if pool_of(target) == "question" else ("reply",)
+        pools = ("answer", "reply") if target.pool == "question" else ("reply",)
         return self._answer(author, target, pools, tagged=0.7)
 
     def _thanks(self) -> Event | None:
@@ -209,7 +209,7 @@ class Audience:
 
     def _like(self) -> Event | None:
         if self._chance(0.3):
-            old = [p for p in self._wall if pool_of(p) != "flood"]
+            old = [p for p in self._wall if p.pool != "flood"]
             target = self._dice.choice(old) if old else None
         else:
             target = self._target(lambda p: True)
@@ -231,7 +231,7 @@ class Audience:
     def _rewritten(self, post: FeedPost) -> str:
         """Return the text with a second thought: the hashtag taken away, added, or a sentence more."""
         if post.tags and self._chance(0.15):
-            return TAG.sub(lambda tag: tag.group(1), post.text)
+            return _untagged(post.text)
         if not post.tags:
             return f"{post.text} #{self.opening.hashtag}"
         said = self._pick(post.lang or "en", "edit", self.state.members[post.by])
@@ -264,11 +264,11 @@ class Audience:
         return post.pull
 
     def _first_pull(self, post: FeedPost) -> float:
-        if pool_of(post) == "flood":
+        if post.pool == "flood":
             return 0.0
         if post.ours:
             return 6.0 if post.kind == "original" else 0.7
-        if pool_of(post) == "alike":
+        if post.pool == "alike":
             return 0.05
         if post.kind == "reply":
             return 0.3
@@ -276,7 +276,7 @@ class Audience:
         return (0.5 + 0.35 * math.log10(followers + 10)) * (0.6 if post.kind == "quote" else 1.0)
 
     def _answerable(self, post: FeedPost) -> float:
-        if pool_of(post) != "question":
+        if post.pool != "question":
             return 1.0
         # A quarter of the questions is never answered, so that the desk has some to find.
         return 0.0 if sum(map(ord, post.id)) % 4 == 0 else 2.5
@@ -440,3 +440,10 @@ def _poisson(dice: Random, rate: float) -> int:
         number += 1
         product *= dice.random()
     return number
+
+
+def _untagged(text: str) -> str:
+    """Return the text with its hashtags as plain words."""
+    for span in reversed(hashtags(text)):
+        text = text[: span.start] + span.text + text[span.end :]
+    return text

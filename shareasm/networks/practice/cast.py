@@ -15,10 +15,9 @@ import msgspec
 import regex
 
 from shareasm.errors import ConfigError
+from shareasm.networks.practice import AUDIENCE, SEED
 from shareasm.networks.practice.state import Member
 
-AUDIENCE = 160
-SEED = "2015"
 MOODS = {"quiet": 0.4, "warm": 1.0, "busy": 2.0}
 GROUP_OF = {
     "m": "miner",
@@ -47,7 +46,8 @@ class Taste:
             raise ConfigError(f"An audience of {self.audience} cannot be rehearsed.", "Ask for 10 to 5000 accounts.")
 
 
-def _taste_of(options: Mapping[str, object]) -> Taste:
+def taste_of(options: Mapping[str, object]) -> Taste:
+    """Return what an account's options ask for. Raise ConfigError when they make no sense."""
     audience = options.get("audience", AUDIENCE)
     if not isinstance(audience, int):
         raise ConfigError(f"The audience of the practice network is a number of accounts, not {audience!r}.")
@@ -82,7 +82,8 @@ class Material(msgspec.Struct):
 
 @cache
 def material() -> Material:
-    content = files("shareasm.networks").joinpath("practice_audience.toml").read_bytes()
+    """Return the audience's file, read once and only when somebody lives."""
+    content = files("shareasm.networks.practice").joinpath("audience.toml").read_bytes()
     return msgspec.toml.decode(content, type=Material)
 
 

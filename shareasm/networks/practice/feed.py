@@ -7,19 +7,21 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
 from shareasm.errors import Unreachable
+from shareasm.networks.practice import AUDIENCE, FEED
 from shareasm.networks.practice.audience import Audience
-from shareasm.networks.practice.cast import AUDIENCE, MOODS, Taste, invite
+from shareasm.networks.practice.cast import MOODS, Taste, invite
 from shareasm.networks.practice.state import BEAT, Event, Opening, State
 from shareasm.text import fold_tag
 
-FEED = "practice-feed.jsonl"
 LOCK = "practice-feed.lock"
+LONGEST = timedelta(days=31)
+"""An audience goes home after this, however long the campaign: a rehearsal is of days."""
 
 
 class Feed:
@@ -53,8 +55,9 @@ class Feed:
         """Return the number of the campaign's audience, inviting it when it is not there yet."""
         for number, known in self.state.openings.items():
             if fold_tag(known.hashtag) == fold_tag(hashtag) and known.start < until and start < known.until:
-                if until > known.until:
-                    longer = msgspec.structs.replace(known, until=until)
+                later = min(until, known.start + LONGEST)
+                if later > known.until:
+                    longer = msgspec.structs.replace(known, until=later)
                     self.write(file, [[Event(do="opened", at=known.until, crowd=number, opening=longer)]])
                 return number
         opening = Opening(
@@ -62,7 +65,7 @@ class Feed:
             seed=taste.seed,
             hashtag=hashtag.lstrip("#"),
             start=start,
-            until=until,
+            until=min(until, start + LONGEST),
             pace=MOODS[taste.mood] * taste.audience / AUDIENCE,
         )
         guests = [m for m in invite(taste.seed, taste.audience) if m.handle not in self.state.members]
@@ -164,7 +167,7 @@ class Tail:
         with os.fdopen(os.dup(handle), "rb") as stream:
             whole: list[Event] = []
             step: list[Event] = []
-            place = self.end
+            place = end = self.end
             for line in stream:
                 if not line.endswith(b"\n"):
                     break
@@ -172,8 +175,8 @@ class Tail:
                 place += len(line)
                 if step[-1].left == 0:
                     whole += step
-                    step = []
-                    self.end = place
+                    step, end = [], place
+        self.end = end
         return whole
 
     def _event(self, line: bytes) -> Event:

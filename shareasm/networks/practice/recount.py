@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import regex
 
 from shareasm.errors import Unreachable
 from shareasm.networks.practice import FEED, Truth
+from shareasm.networks.practice.state import Member
 
 TAG = regex.compile(r"(?<![\p{L}\p{M}\p{N}_#＃])[#＃]([\p{L}\p{M}\p{N}_]+)")
 
 
-def truth(folder: Path, *, hashtags: Sequence[str] = ()) -> Truth:
-    """Count the feed straight from its file, by rules written here a second time. Read-only.
-
-    `hashtags` are the spellings that count, by default those that the audience was opened with.
-    """
+def recount(folder: Path, hashtags: Sequence[str]) -> Truth:
+    """Return the truth about a feed."""
     events = _lines(folder / FEED)
     tags = {t.lstrip("#").casefold() for t in hashtags or [e["opening"]["hashtag"] for e in events if "opening" in e]}
     posts = {e["id"]: {"kind": "original", "text": "", "lang": "", **e} for e in events if e["do"] == "post"}
@@ -47,6 +47,12 @@ def truth(folder: Path, *, hashtags: Sequence[str] = ()) -> Truth:
     )
 
 
+def members(folder: Path) -> list[Member]:
+    """Return the accounts that the feed in this folder knows; none where there is no feed."""
+    lines = _lines(folder / FEED) if (folder / FEED).exists() else []
+    return [msgspec.convert(line["person"], Member) for line in lines if line["do"] == "account"]
+
+
 def _lines(path: Path) -> list[dict[str, Any]]:
     """Return the lines of all whole steps as they stand in the file, for those who trust no one else's reading."""
     try:
@@ -64,4 +70,4 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _tags(text: str) -> list[str]:
-    return [fold_tag(tag) for tag in _spelling(text)]
+    return [unicodedata.normalize("NFKC", tag).casefold() for tag in TAG.findall(text)]

@@ -32,8 +32,8 @@ class PracticeSource:
     def __init__(self, setting: Setting) -> None:
         self._clock = setting.clock
         self._feed = Feed(setting.folder)
-        self._taste = _taste_of(setting.options or {})
-        self._reader: Reader | None = None
+        self._taste = taste_of(setting.options or {})
+        self._kept: tuple[Query, Reader] | None = None
 
     def pages(self, query: Query, cursor: str | None, *, live: bool) -> Iterator[Page]:
         """Yield everything after `cursor` that happened up to the clock's moment, oldest first.
@@ -41,9 +41,7 @@ class PracticeSource:
         No page names a post twice. Counts grow: a post comes again when they changed, at most each ten desk minutes.
         Live, at least one page a second of real time is given, whatever the desk's clock does.
         """
-        reader = self._reader_at(cursor)
-        # A second walk with this value must not share the first one's place.
-        self._reader = None
+        reader = self._reader_at(query, cursor)
         while True:
             begun = time.monotonic()
             given = False
@@ -51,7 +49,7 @@ class PracticeSource:
                 given = True
                 yield page
             if not live:
-                self._reader = reader
+                self._kept = (query, reader)
                 if not given:
                     yield Page(cursor=reader.cursor, complete_until=reader.complete_until)
                 return
@@ -63,9 +61,11 @@ class PracticeSource:
             if not given:
                 yield Page(cursor=reader.cursor, complete_until=reader.complete_until)
 
-    def _reader_at(self, cursor: str | None) -> Reader:
-        kept = self._reader
-        return kept if kept is not None and cursor == kept.cursor else Reader(cursor)
+    def _reader_at(self, query: Query, cursor: str | None) -> Reader:
+        """Return the last walk where it stands at this cursor, which saves reading the feed again, or a new one."""
+        # Taken, not shared: two walks at once must not move each other's place.
+        kept, self._kept = self._kept, None
+        return kept[1] if kept and kept[0] == query and kept[1].cursor == cursor else Reader(cursor)
 
     def _ask(self, reader: Reader, query: Query) -> Iterator[Page]:
         with readable(), self._feed.locked() as file:
@@ -78,11 +78,7 @@ class PracticeSource:
         hole = reader.begin_anew(last_seq)
         if hole:
             yield Page(holes=(hole,), cursor=reader.cursor)
-        before = reader.cursor
-        yield from reader.pages(events, number, now)
-        reader.complete_until = complete_until
-        if reader.cursor != before:
-            yield Page(cursor=reader.cursor, complete_until=complete_until)
+        yield from reader.pages(events, number, now, complete_until)
 
 
 class Reader:
@@ -115,15 +111,19 @@ class Reader:
         self._seq, self._within, self._is_lost = 0, 0, False
         return Hole(None, None, "The practice feed was begun anew: it is read again from its first line.")
 
-    def pages(self, events: Sequence[Event], number: int, now: datetime) -> Iterator[Page]:
-        """Yield the rows of these lines, in pages that name no post twice. What is yet to come waits."""
-        self._left = deque(events)
+    def pages(self, events: Sequence[Event], number: int, now: datetime, complete_until: datetime) -> Iterator[Page]:
+        """Yield the rows of these lines, in pages that name no post twice. What is yet to come waits.
+
+        Lines without rows move the cursor too: an empty page says so.
+        """
+        before = self.cursor
+        left = deque(events)
         seen: list[Seen] = []
         removed: list[Removed] = []
         named: set[str] = set()
         at: datetime | None = None
-        while self._left and self._left[0].at <= now:
-            event = self._left.popleft()
+        while left and left[0].at <= now:
+            event = left.popleft()
             rows = self._rows(event, number)
             if event.seq <= self._seq:
                 continue
@@ -140,9 +140,10 @@ class Reader:
                 else:
                     removed.append(row)
             self._seq, self._within, at = event.seq, 0, event.at
-        self._early = list(self._left)
-        if named:
-            yield Page(seen=seen, removed=removed, cursor=self.cursor, complete_until=at)
+        self._early = list(left)
+        self.complete_until = complete_until
+        if named or self.cursor != before:
+            yield Page(seen=seen, removed=removed, cursor=self.cursor, complete_until=complete_until)
 
     def _begin(self) -> None:
         self._state = State()
@@ -159,7 +160,9 @@ class Reader:
             return rows
         if event.do == "opened" and self._mark is None:
             self._mark = event.at
-            rows += [self._seen(post, post.at) for post in self._state.walls[number]]
+            walls = self._state.walls[number]
+            rows += [self._seen(post, post.at) for post in walls]
+            rows += [Removed("practice", post.id) for post in walls if post.gone]
         elif event.do in ("post", "edit"):
             rows.append(self._seen(self._state.posts[event.id or event.of], event.at, event))
         elif event.do == "gone":
@@ -186,7 +189,7 @@ class Reader:
         for post_id in waiting:
             post = self._state.posts[post_id]
             told = post.told or Counts(0, 0, 0, 0)
-            if post.gone or post.counts == told:
+            if post.gone or post.crowd != number or post.counts == told:
                 continue
             if last or _is_material(told, post.counts):
                 yield self._seen(post, self._mark)
@@ -210,7 +213,7 @@ class Reader:
             reply_to_id=post.of if post.kind == "reply" else "",
             quote_of_id=post.quote,
             root_id=post.root,
-            mentions=tuple(dict.fromkeys(h for h in NAMED.findall(post.text) if h in self._state.members)),
+            mentions=tuple(dict.fromkeys(m.text for m in mentions(post.text) if m.text in self._state.members)),
             media=post.media,
             counts=Counts() if repost else post.counts,
             counts_at=None if repost else at,

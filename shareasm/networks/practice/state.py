@@ -83,7 +83,6 @@ class FeedPost:
     by: str
     kind: Kind
     at: datetime
-    text: str
     lang: str
     of: str
     root: str
@@ -94,8 +93,9 @@ class FeedPost:
     said: tuple[str, ...]
     ours: bool
     crowd: int
-    tags: tuple[str, ...]
-    spelling: tuple[str, ...]
+    text: str = ""
+    spelling: tuple[str, ...] = ()
+    tags: frozenset[str] = frozenset()
     likers: set[str] = field(default_factory=set)
     relayers: set[str] = field(default_factory=set)
     replies: int = 0
@@ -106,9 +106,21 @@ class FeedPost:
     told: Counts | None = None
     pull: float = -1.0
 
+    def say(self, text: str) -> None:
+        """Give it this text, and the hashtags that stand in it: as written, and as they are compared."""
+        self.text = text
+        self.spelling = tuple(dict.fromkeys(span.text for span in hashtags(text)))
+        self.tags = frozenset(map(fold_tag, self.spelling))
+
     @property
     def counts(self) -> Counts:
+        """Return its counts by now."""
         return Counts(len(self.likers), len(self.relayers), self.replies, self.quotes)
+
+    @property
+    def pool(self) -> str:
+        """Return the kind of words that somebody of the audience chose; nothing for a post of ours."""
+        return self.said[0].split(".")[1] if self.said else ""
 
 
 class State:
@@ -140,8 +152,8 @@ class State:
             self.posts[event.of].likers.update(event.who)
         elif event.do == "edit":
             post = self.posts[event.of]
-            post.text, post.edited_at, post.pull = event.text, event.at, -1.0
-            post.spelling, post.tags = _spelling(event.text), tuple(_tags(event.text))
+            post.say(event.text)
+            post.edited_at, post.pull = event.at, -1.0
         elif event.do == "gone":
             self._gone(self.posts[event.of])
         elif event.do == "account" and event.person:
@@ -171,10 +183,10 @@ class State:
 
     def _post(self, e: Event) -> None:
         post = FeedPost(
-            id=e.id, by=e.by, kind=e.kind, at=e.at, text=e.text, lang=e.lang, of=e.of, root=e.root, quote=e.quote,
+            id=e.id, by=e.by, kind=e.kind, at=e.at, lang=e.lang, of=e.of, root=e.root, quote=e.quote,
             links=e.links, media=e.media, digest=e.digest, said=e.said, ours=e.ours, crowd=e.crowd,
-            tags=tuple(_tags(e.text)), spelling=_spelling(e.text),
         )  # fmt: skip
+        post.say(e.text)
         self.posts[e.id] = post
         self.written[e.by] += 1
         self.said.update(e.said)
@@ -232,13 +244,6 @@ class State:
             self.posts[post.quote].quotes -= 1
 
 
-def _spelling(text: str) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(TAG.findall(text)))
-
-
 def post_id(handle: str, number: int) -> str:
+    """Return the id of an account's post."""
     return f"practice:{handle}/{number}"
-
-
-def pool_of(post: FeedPost) -> str:
-    return post.said[0].split(".")[1] if post.said else ""

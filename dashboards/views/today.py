@@ -1,0 +1,369 @@
+"""Today: how is it going, what needs me, what goes out next?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+import streamlit as st
+
+from dashboards import frame, states, times, ui
+from dashboards.desk_state import Here, here
+from shareasm import measure
+from shareasm.measure import Reading, Result, frames
+from shareasm.measure.coverage import coverage_of
+from shareasm.model import Campaign, DeliveryState, PostState
+from shareasm.store.posts import PlannedPost
+
+HEADLINES = ("mentions", "contributors", "engagements", "reach")
+PERIODS = {"1h": "Last hour", "day": "Today", "all": "Campaign"}
+NEXT_OUT = 3
+LATEST = 6
+CONTRIBUTORS_PER_PAGE = 12
+APPROVE_BEFORE = timedelta(hours=3)
+PROBLEMS_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """One thing that needs somebody: how pressing it is, what it is, and what to do."""
+
+    shown: states.Shown
+    what: str
+    what_to_do: str
+    on_plan: bool = False
+
+
+STOPPED = states.Shown("asks for a person", "Worker", ":material/power_off:", "red")
+SOURCE = states.Shown("asks for a person", "Source", ":material/sensors_off:", "red")
+GAP = states.Shown("held", "Gap", ":material/data_alert:", "yellow")
+RESTING = states.Shown("held", "Account rests", ":material/hourglass_top:", "yellow")
+UNAPPROVED = states.Shown("being written", "Not approved", ":material/rate_review:", "yellow")
+
+
+def page() -> None:
+    """Draw the page: what needs somebody first, then how it goes; each part reads anew and fails alone."""
+    desk = here()
+    campaign = frame.chosen(desk)
+    part = partial(_part, campaign.folder, desk.refresh_seconds)
+    part("matters", _matters)
+    part("headlines", _headlines)
+    chart, plan = st.columns([2, 1], gap="medium")
+    with chart:
+        part("timeline", _timeline)
+    with plan:
+        part("next", _next_out)
+    table, latest = st.columns([2, 1], gap="medium")
+    with table:
+        part("contributors", _contributors)
+        part("languages", _languages)
+    with latest:
+        part("latest", _latest)
+
+
+def _part(folder: str, seconds: int, name: str, draw: Callable[[Here, Campaign], None]) -> None:
+    def read_and_draw() -> None:
+        desk = here()
+        draw(desk, desk.store.campaigns.get(folder))
+
+    ui.live(name, read_and_draw, seconds=seconds)
+
+
+# ── What needs somebody ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _matters(desk: Here, campaign: Campaign) -> None:
+    found = matters(desk, campaign)
+    if not found:
+        st.badge("Nothing needs you", icon=":material/check:", color="green")
+        return
+    with st.container(border=True, gap="small"):
+        for one in found[:PROBLEMS_SHOWN]:
+            _matter(one)
+        if len(found) > PROBLEMS_SHOWN:
+            st.caption(f"and {len(found) - PROBLEMS_SHOWN:,} more")
+        if any(one.on_plan for one in found):
+            st.page_link("views/plan.py", label="Decide on Plan", icon=":material/arrow_forward:")
+
+
+def _matter(one: Matter) -> None:
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        ui.state_badge(one.shown)
+        ui.foreign(one.what, width="content")
+        ui.foreign(one.what_to_do, width="content")
+
+
+def matters(desk: Here, campaign: Campaign) -> list[Matter]:
+    """Return everything that needs a person, the most pressing first. Read-only."""
+    found = [*_worker(desk, campaign), *_deliveries(desk, campaign), *_sources(desk, campaign)]
+    found += [*_resting(desk, campaign), *_unapproved(desk, campaign)]
+    return sorted(found, key=lambda one: one.shown.colour != "red")
+
+
+def _worker(desk: Here, campaign: Campaign) -> list[Matter]:
+    if desk.pulse.alive:
+        return []
+    seen = desk.pulse.seen_at
+    since = f" since {times.when(seen, campaign.time_zone, desk.now)}" if seen else ""
+    return [Matter(STOPPED, f"No worker runs{since}: nothing goes out.", "Start it with `shareasm up`.")]
+
+
+def _deliveries(desk: Here, campaign: Campaign) -> list[Matter]:
+    waiting = states.waiting_for_a_person(desk.store.queue.all(campaign.folder))
+    found: list[Matter] = []
+    for state in states.DECIDABLE:
+        mine = [one for one in waiting if one.state is state]
+        if mine:
+            first = mine[0]
+            more = f" and {len(mine) - 1:,} more" if len(mine) > 1 else ""
+            due = times.when(first.due_at, campaign.time_zone, desk.now)
+            what = f"{first.post} of {due} on {first.account}{more}: {first.reason or states.DELIVERY_STATES[state].sentence}"
+            found.append(Matter(states.DELIVERY_STATES[state], what, "", on_plan=True))
+    return found
+
+
+def _sources(desk: Here, campaign: Campaign) -> list[Matter]:
+    found: list[Matter] = []
+    for source in desk.store.sources.states(campaign.folder):
+        name = f"{ui.network_name(source.network)} {source.server}".strip()
+        if source.state == "stopped":
+            found.append(Matter(SOURCE, f"{name} stopped: {source.error}", "Mentions are missed until it is mended."))
+        elif source.gaps:
+            gaps = "; ".join(ui.gap_words(gap, campaign.time_zone) for gap in source.gaps[:2])
+            more = f" and {len(source.gaps) - 2:,} more" if len(source.gaps) > 2 else ""
+            found.append(Matter(GAP, f"{name}: {gaps}{more}", "Numbers may be too low."))
+    return found
+
+
+def _resting(desk: Here, campaign: Campaign) -> list[Matter]:
+    return [
+        Matter(RESTING, f"{account} rests until {times.when(until, campaign.time_zone, desk.now)}: {why}", "")
+        for account, (until, why) in desk.store.workers.closed(desk.now).items()
+    ]
+
+
+def _unapproved(desk: Here, campaign: Campaign) -> list[Matter]:
+    soon = [
+        one
+        for one in desk.store.posts.all(campaign.folder)
+        if one.state in {PostState.DRAFT, PostState.IN_REVIEW} and desk.now < one.post.due_at < desk.now + APPROVE_BEFORE
+    ]
+    if not soon:
+        return []
+    first = times.when(soon[0].post.due_at, campaign.time_zone, desk.now)
+    what = f"{ui.counted(len(soon), 'post is', 'posts are')} due within 3 hours and not approved, the first at {first}."
+    return [Matter(UNAPPROVED, what, "", on_plan=True)]
+
+
+# ── Headline measures ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _headlines(desk: Here, campaign: Campaign) -> None:
+    reading = Reading(desk.store, campaign.folder, desk.now)
+    known = measure.definitions()
+    results = {one.name: one for one in measure.take(reading, [known[name] for name in HEADLINES])}
+    hourly = _per_hour(reading)
+    with st.grid(4, min_column_width=150, gap="small"):
+        for card in headline_cards(results, hourly[-1] if hourly else None):
+            ui.headline(**card, trend=hourly if card["label"] == "Mentions" and len(hourly) > 2 else None)
+    st.caption(ui.tame(coverage_of(reading).words))
+
+
+def headline_cards(results: dict[str, Result], last_hour: int | None) -> list[dict[str, Any]]:
+    """Return label, value, definition and the two grey lines of each headline number. Pure."""
+    mentions, contributors = results["mentions"], results["contributors"]
+    engagements, reach = results["engagements"], results["reach"]
+    bound = "≥ " if mentions.coverage.is_open else ""
+    could = (reach.value or {}).get("could_have_seen", {})
+    most = (could.get("estimate") or [None, None])[1]
+    return [
+        {
+            "label": "Mentions",
+            "value": ui.bounded(_total(mentions), bound=bound),
+            "definition": mentions.definition,
+            "note": "" if last_hour is None else f"{last_hour:,} in the last hour",
+        },
+        {
+            "label": "Contributors",
+            "value": ui.bounded(_total(contributors), bound=bound),
+            "definition": contributors.definition,
+            "note": _part_words(contributors, "speaking", "spoke"),
+        },
+        {
+            "label": "Engagements",
+            "value": ui.bounded(_total(engagements), bound=bound),
+            "definition": engagements.definition,
+            "note": _of(engagements.value, "posts", "of_posts", "post"),
+        },
+        {
+            "label": "Could have seen",
+            "value": ui.bounded(most, bound="≤ "),
+            "definition": reach.definition,
+            "note": _of(could, "accounts", "of_accounts", "account"),
+        },
+    ]
+
+
+def _total(result: Result) -> int | None:
+    return None if result.value is None else result.value["total"]
+
+
+def _part_words(result: Result, key: str, word: str) -> str:
+    return "" if result.value is None else f"{result.value[key]:,} {word}"
+
+
+def _of(value: dict[str, Any] | None, known: str, whole: str, noun: str) -> str:
+    """Return a measure's own coverage: “5 of 6 posts”."""
+    return f"{value[known]:,} of {ui.counted(value[whole], noun)}" if value and known in value else ""
+
+
+def _per_hour(reading: Reading) -> list[int]:
+    """Return the mentions of each full hour up to now, oldest first; what nobody collected is left out."""
+    start = max(reading.campaign.start, reading.now - timedelta(hours=24))
+    frame_ = frames.timeline_frame(reading, since=start, until=reading.now, bucket_minutes=60)
+    if frame_.empty:
+        return []
+    return [int(value) for value in frame_.groupby("at")["mentions"].sum()]
+
+
+# ── When, and what goes out next ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def _timeline(desk: Here, campaign: Campaign) -> None:
+    reading = Reading(desk.store, campaign.folder, desk.now)
+    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
+        heading = st.container(width="stretch")
+        period = str(
+            st.segmented_control(
+                "Period", list(PERIODS), format_func=PERIODS.get, default="day", required=True, key="period",
+                bind="query-params", label_visibility="collapsed",
+            )
+        )  # fmt: skip
+    since, until = span_of(period, reading)
+    found = frames.timeline_frame(reading, since=since, until=until)
+    with heading:
+        ui.section(*timeline_title(found, campaign))
+    if found.empty or not found["mentions"].notna().any():
+        ui.empty("No mention yet", "They appear here as the worker collects them.", ":material/sensors:")
+        return
+
+
+def span_of(period: str, reading: Reading) -> tuple[datetime, datetime]:
+    """Return the first and last moment of a period: the hour up to now, the local day, or the whole campaign."""
+    if period == "1h":
+        return reading.now - timedelta(hours=1), reading.now + timedelta(minutes=1)
+    if period == "day":
+        local = reading.now.astimezone(reading.zone)
+        start = local.replace(hour=0, minute=0, second=0, microsecond=0)
+        return start, start + timedelta(days=1)
+    return frames.window(reading)
+
+
+def timeline_title(found: Any, campaign: Campaign) -> tuple[str, str]:
+    """Return the finding and the caption of the timeline: when it was busiest, and what exactly is drawn."""
+    return "Mentions by time", f"Times in {campaign.time_zone}"
+
+
+def _next_out(desk: Here, campaign: Campaign) -> None:
+    deliveries = states.by_post(desk.store.queue.all(campaign.folder))
+    coming = [one for one in desk.store.posts.all(campaign.folder) if _is_coming(desk, one, deliveries)]
+    ui.section(
+        "Next out",
+        f"{ui.counted(len(coming), 'post')} to come. Times in {ui.literal(campaign.time_zone)}." if coming else "",
+    )
+    if not coming:
+        ui.empty("Nothing is planned to go out", "Approve posts on Plan, and they wait here.", ":material/schedule:")
+    for planned in coming[:NEXT_OUT]:
+        ui.waiting_post(planned, deliveries.get(planned.post.id, []), desk, campaign.time_zone)
+    st.page_link("views/plan.py", label="Open the plan", icon=":material/arrow_forward:")
+
+
+def _is_coming(desk: Here, planned: PlannedPost, deliveries: dict[str, list[Any]]) -> bool:
+    """Return True for what may still go out by itself, or would if somebody approved it."""
+    if planned.state is PostState.APPROVED:
+        going = {DeliveryState.SCHEDULED, DeliveryState.CLAIMED, DeliveryState.SENDING}
+        return any(one.state in going for one in deliveries.get(planned.post.id, []))
+    return planned.state is not PostState.WITHDRAWN and planned.post.due_at > desk.now
+
+
+# ── Who, in which language, and what ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _contributors(desk: Here, campaign: Campaign) -> None:
+    reading = Reading(desk.store, campaign.folder, desk.now)
+    total = sum(row.authors for row in reading.reach)
+    ui.section("Who carries it", "Contributors with the most mentions; our own accounts are marked.")
+    if not total:
+        ui.empty("Nobody yet", "Whoever writes under the hashtag appears here.", ":material/group:")
+        return
+    number = ui.page_number("contributors_page", total, CONTRIBUTORS_PER_PAGE)
+    found = frames.contributor_frame(reading, limit=CONTRIBUTORS_PER_PAGE, offset=number * CONTRIBUTORS_PER_PAGE)
+    found["mentions"] = found["spoken"] + found["reposts"]
+    top = int(frames.contributor_frame(reading, limit=1)[["spoken", "reposts"]].sum(axis=1).iloc[0])
+    table = found.assign(
+        who=[name or handle or "not shown" for name, handle in zip(found["name"], found["handle"], strict=True)],
+        where=[ui.network_name(network) for network in found["network"]],
+        ours=["ours" if ours else "" for ours in found["ours"]],
+    )
+    columns = ["who", "mentions", "ours", "where", "engagements", "followers"]
+    if (found["group"] != "unknown").any():
+        columns.insert(3, "group")
+    st.dataframe(
+        table[columns],
+        hide_index=True,
+        row_height=38,
+        alt="Contributors with the most mentions, most first",
+        column_config={
+            "who": st.column_config.TextColumn("Contributor", width="medium"),
+            "mentions": st.column_config.ProgressColumn(
+                "Mentions", format="%d", min_value=0, max_value=max(top, 1), color=QUIET
+            ),
+            "ours": st.column_config.TextColumn("Ours", width="small"),
+            "where": "Network",
+            "group": "Group",
+            "engagements": st.column_config.NumberColumn("Engagements", format="localized"),
+            "followers": st.column_config.NumberColumn("Followers", format="localized"),
+        },
+    )
+
+
+QUIET = "#6B7785"
+
+
+def _languages(desk: Here, campaign: Campaign) -> None:
+    reading = Reading(desk.store, campaign.folder, desk.now)
+    found = frames.language_frame(reading)
+    if found.empty:
+        return
+    result = measure.measure(desk.store, campaign.folder, ["by_language"], now=desk.now)[0]
+    ui.section(*language_title(found), help=result.definition)
+
+
+def language_title(found: Any) -> tuple[str, str]:
+    """Return the finding and the caption of the languages: how many, and what is counted."""
+    named = found[found["language"] != "unsure"]
+    title = f"Spoken in {ui.counted(len(named), 'language')}" if len(named) else "Languages"
+    return title, "Spoken posts by language, reposts apart; “Unsure” is where the text does not show it."
+
+
+def _latest(desk: Here, campaign: Campaign) -> None:
+    ui.section("Latest mentions", "Newest first, shown as collected.")
+    campaign_id = desk.store.campaigns.id_of(campaign.folder)
+    newest = desk.store.conversation.newest(campaign_id, limit=LATEST)
+    if not newest:
+        ui.empty("No mention yet", "They appear here within seconds of being collected.", ":material/forum:")
+    for one in newest:
+        author = (one.author or one.handle) if one.may_be_named else "Name not shown"
+        text = one.text if one.may_be_named else "This account asked not to be shown."
+        when = times.ago(one.posted_at, desk.now)
+        ui.mention(author, one.network, when, text, ours=one.ours, language=one.language)
+
+
+def _matters_words(found: Sequence[Matter]) -> list[str]:
+    return [f"{one.shown.word}: {one.what}" for one in found]
+
+
+page()
