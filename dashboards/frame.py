@@ -24,7 +24,7 @@ def head(page: str) -> None:
     desk = here()
     campaign = chosen(desk)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
-        with st.container(width="stretch", gap=None):
+        with st.container(width="content", gap=None):
             st.title(ui.literal(campaign.name), anchor=False)
             ui.live("line", lambda: _line(campaign), seconds=desk.refresh_seconds)
         with st.container(horizontal=True, width="content", vertical_alignment="center"):

@@ -45,14 +45,17 @@ def ago(moment: datetime, now: datetime) -> str:
 
 
 def until(moment: datetime, now: datetime) -> str:
-    """Return how long it still takes: “now”, “in 4 min”, “in 3 h”."""
+    """Return how long it still takes: “now”, “in 4 min”, “in 3 h”; for what is past “4 min ago”."""
     left = moment - now
     if left < MINUTE:
-        return "now" if left > -MINUTE else "due"
-    if left < timedelta(hours=2):
+        return "now" if left > -MINUTE else ago(moment, now)
+    hours, rest = divmod(left, timedelta(hours=1))
+    if not hours:
         return f"in {left // MINUTE} min"
+    if hours < 6 and rest >= MINUTE:
+        return f"in {hours} h {rest // MINUTE} min"
     if left < timedelta(days=2):
-        return f"in {left // timedelta(hours=1)} h"
+        return f"in {hours} h"
     return f"in {left.days} days"
 
 

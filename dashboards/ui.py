@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
+import altair as alt
 import streamlit as st
 
 from dashboards import states, times
@@ -27,6 +28,7 @@ BEHIND_AFTER = timedelta(minutes=15)
 REHEARSAL_PATIENCE = 15
 """In a rehearsal a minute passes in a second or less, so the same delay means less."""
 
+_ADDRESS = ":/?&=#%@+,;~-._"
 _ALIVE = re.compile(r"://|www\.|[.@](?=[^\W\d])|[\[\]<>`\\]")
 _SIGN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~:$])")
 
@@ -112,27 +114,17 @@ def empty(title: str, words: str, icon: str) -> None:
         st.caption(words, width="content", text_alignment="center")
 
 
-def headline(
-    label: str,
-    value: str,
-    definition: str,
-    *,
-    note: str = "",
-    beside: str = "",
-    trend: Sequence[float] | None = None,
-) -> None:
-    """Show one headline number with its definition. `note` and `beside` stay grey: more is not by itself good news."""
+def headline(label: str, value: str, definition: str, *, note: str = "") -> None:
+    """Show one headline number with its definition. The note stays grey: more is not by itself good news."""
     st.metric(
         label,
         value,
         note or None,
         delta_color="off",
         delta_arrow="off",
-        delta_description=beside or None,
-        help=definition,
+        help=literal(definition),
         border=True,
         height="stretch",
-        chart_data=list(trend) if trend else None,
     )
 
 
@@ -237,12 +229,26 @@ def campaign_line(campaign: Campaign, now: datetime) -> str:
     return f"{tags} · {days} · {times.day_of(now, campaign.start, campaign.end, campaign.time_zone)}"
 
 
-def post_line(delivery: Delivery, zone: str) -> str:
-    """Return when a delivery went out and how late: “Out 14:05, 3 min late”."""
-    if delivery.sent_at is None:
-        return states.DELIVERY_STATES[delivery.state].word
-    behind = times.late(delivery.late_ms)
-    return ", ".join(filter(None, (f"Out {times.clock(delivery.sent_at, zone)}", behind)))
+def receipt_words(delivery: Delivery, zone: str) -> str:
+    """Return where and when a delivery went out, as Markdown with a link to the real post: “Bluesky 14:05, 3 min late”.
+
+    The address comes from a network: only https is linked, and no sign in it can end the link.
+    """
+    at = times.clock(delivery.sent_at, zone) if delivery.sent_at else ""
+    label = " ".join(filter(None, (network_name(delivery.network), at)))
+    url = delivery.receipt.url if delivery.receipt else ""
+    link = f"[{literal(label)}]({quote(url, safe=_ADDRESS)})" if is_safe_link(url) else literal(label)
+    return ", ".join(filter(None, (link, times.late(delivery.late_ms))))
+
+
+def draw_chart(chart: alt.LayerChart) -> None:
+    """Draw a chart as its function made it: the height it names is that of the plot, and its words are its alt text."""
+    st.altair_chart(chart.properties(autosize=alt.AutoSizeParams(type="fit-x", contains="padding")), theme=None)
+
+
+def mode() -> Literal["light", "dark"]:
+    """Return which palette the viewer sees."""
+    return "dark" if st.context.theme.type == "dark" else "light"
 
 
 # ── Posts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -273,25 +279,27 @@ def show_wordings(planned: PlannedPost, networks: dict[str, str], *, whole: bool
         foreign("\n".join(more))
 
 
-def waiting_post(planned: PlannedPost, deliveries: Sequence[Delivery], here: Here, zone: str) -> None:
-    """Show one waiting post: when, in which state, what, on which accounts."""
-    due = planned.post.due_at
+def waiting_post(same: Sequence[PlannedPost], shown: Shown, here: Here, zone: str) -> None:
+    """Show what goes out at one moment: when, in which state, what, where. `same` is one message in its languages."""
+    first, due = same[0], same[0].post.due_at
     with st.container(border=True, gap="xsmall"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-            st.markdown(
-                f"**{literal(times.when(due, zone, here.now))}** {times.until(due, here.now)}",
-                width="content",
-                help=times.with_utc(due, zone),
-            )
-            state_badge(states.post_shown(planned, deliveries))
-        show_wordings(planned, here.desk.networks)
-        st.caption(f"{language_name(planned.post.language)} · {accounts_line(planned, here.desk.networks)}")
+            time_line(due, here.now, zone)
+            state_badge(shown)
+        show_wordings(first, here.desk.networks)
+        languages = ", ".join(language_name(one.post.language) for one in same)
+        st.caption(f"{languages} · {accounts_line(first)}")
 
 
-def accounts_line(planned: PlannedPost, networks: dict[str, str]) -> str:
-    """Return the accounts of a post with their networks, as Markdown: “Mastodon iied · X iied-x”."""
-    named = [f"{network_name(networks.get(account, ''))} {account}".strip() for account in planned.post.accounts]
-    return literal(" · ".join(named)) or "no account"
+def time_line(due: datetime, now: datetime, zone: str) -> None:
+    """Show when something is due: local, how long it takes, and UTC."""
+    beside = f"{times.until(due, now)} · {times.clock(due, 'UTC')} UTC"
+    st.markdown(f"**{literal(times.when(due, zone, now))}** &nbsp;:small[:gray[{beside}]]", width="content")
+
+
+def accounts_line(planned: PlannedPost) -> str:
+    """Return the accounts of a post, as Markdown: “iied-mastodon · iied-x”."""
+    return literal(" · ".join(planned.post.accounts)) or "no account"
 
 
 def mention(author: str, network: str, when: str, text: str, *, ours: bool, language: str) -> None:

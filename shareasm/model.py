@@ -273,6 +273,8 @@ class Limits:
     link_weight: int | None = None
     pictures: int = 4
     picture_bytes: int = 5_000_000
+    shrinks: bool = False
+    """True where the desk makes a larger picture fit by itself."""
     alt_text: int = 1_000
     languages: int = 3
     cards: bool = False

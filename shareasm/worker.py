@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 import uuid
@@ -22,13 +21,12 @@ from pathlib import Path
 
 from shareasm import collect, networks, publish
 from shareasm.desk import AccountSettings, Desk, ListenSettings, keep_session, kept_session, secret
-from shareasm.errors import ConfigError, DeskError, NetworkError, PlanError
-from shareasm.model import Campaign, Clock, Limits, Media, Tally, Timings, WorldClock
+from shareasm.errors import ConfigError, DeskError, NetworkError, PlanError, RateLimited, Unreachable
+from shareasm.model import Campaign, Clock, DeliveryState, Limits, Media, Tally, Timings, WorldClock, digest_of
 from shareasm.networks import Account, Setting
 from shareasm.plan.files import PLANS
 from shareasm.plan.media import read_media
 from shareasm.store import Store
-from shareasm.store.queue import DeliveryState
 from shareasm.store.workers import Worker as Process
 
 log = logging.getLogger("shareasm.worker")
@@ -36,6 +34,8 @@ log = logging.getLogger("shareasm.worker")
 WAKES_AHEAD = timedelta(minutes=15)
 LISTEN_AFTER = timedelta(days=7)
 """A campaign is listened to until a week after its last moment: late answers still come."""
+OPEN_AGAIN_SECONDS = 60.0
+JOIN_SECONDS = 4.0
 
 
 # ── Opening what desk.toml names ─────────────────────────────────────────────────────────────────────────────────────
@@ -103,7 +103,9 @@ def picture_reader(desk: Desk) -> publish.ReadMedia:
         content = read_media(desk.folder / PLANS / campaign, media.file)
         if hashlib.sha256(content).hexdigest() != media.digest:
             raise PlanError(
-                f"{media.file} is not the picture that was approved.", "Sync and approve the post again.", where=campaign
+                f"{media.file} is not the picture that was approved.",
+                "Sync and approve the post again.",
+                where=campaign,
             )
         return content
 
@@ -172,6 +174,7 @@ class Worker:
     process: Process = field(default_factory=this_process)
     lanes: dict[str, publish.Lane] = field(default_factory=dict)
     stopping: threading.Event = field(default_factory=threading.Event)
+    _introduced: set[str] = field(default_factory=set)
     _busy: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _pool: ThreadPoolExecutor | None = None
@@ -193,13 +196,13 @@ class Worker:
     def tick(self) -> None:
         """Do what is due: sort out what may not go, then hand each account with work to its lane."""
         now = self.clock.now()
-        self.store.queue.sort_out(self.lanes, now)
+        self.store.queue.sort_out(self.desk.accounts, now)
         for name in self.store.queue.accounts_with_work(self.lanes, now):
             self._start(name)
 
     def work_through(self) -> None:
         """Do everything that is due, here and now, one account after the other."""
-        self.store.queue.sort_out(self.lanes, self.clock.now())
+        self.store.queue.sort_out(self.desk.accounts, self.clock.now())
         for lane in self.lanes.values():
             publish.run_lane(lane, self.stopping.is_set)
 
@@ -237,25 +240,25 @@ class Worker:
                 self._tell("limits", f"{name}: {error}")
 
     def listeners(self, campaigns: list[Campaign] | None = None) -> list[collect.Listener]:
-        """Return a listener for each campaign that is on, at each place where the desk listens."""
+        """Return a listener for each campaign at each place where the desk listens and that can be opened."""
         found = []
         for campaign in self.store.campaigns.all() if campaigns is None else campaigns:
-            for listen in self.desk.sources():
+            for place in self.desk.sources():
                 try:
-                    source = open_source(self.desk, listen, self.clock)
+                    found.append(self.listener(campaign, place))
                 except DeskError as error:
-                    self._tell("source", f"{listen.network}: {error}")
-                    continue
-                found.append(
-                    collect.listener(
-                        self.store, campaign, source, clock=self.clock, owner=self.process.id,
-                        own_handles=own_handles(self.desk),
-                    )
-                )  # fmt: skip
+                    self._tell("source", f"{place.network}: {error}")
         return found
 
+    def listener(self, campaign: Campaign, place: ListenSettings) -> collect.Listener:
+        """Return a campaign's listener at one place. Raise DeskError when it cannot be opened."""
+        source = open_source(self.desk, place, self.clock)
+        return collect.listener(
+            self.store, campaign, source, clock=self.clock, owner=self.process.id, own_handles=own_handles(self.desk)
+        )
+
     def run(self) -> None:
-        """Work until SIGTERM or SIGINT; what is being sent is sent to its end."""
+        """Work until `stopping` is set; what is being sent is sent to its end."""
         from apscheduler.events import EVENT_JOB_ERROR
         from apscheduler.jobstores.memory import MemoryJobStore
         from apscheduler.schedulers.background import BackgroundScheduler
@@ -267,25 +270,33 @@ class Worker:
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
         scheduler.add_listener(lambda event: self._tell("clock", repr(event.exception)), EVENT_JOB_ERROR)
-        with self._pooled(), _signals(self.stopping):
-            self._guarded(self.beat)()
-            self._guarded(self.recover)()
+        with self._pooled():
+            self.guarded(self.beat)()
+            self.guarded(self.recover)()
             for seconds, job in ((1, self.tick), (1, self.beat), (5, self.recover), (3_600, self.read_limits)):
-                scheduler.add_job(self._guarded(job), "interval", seconds=seconds, id=job.__name__)
-            scheduler.add_job(self._guarded(self._prepare_lanes), "interval", seconds=60, next_run_time=datetime.now(UTC))
-            scheduler.add_job(self._guarded(lambda: self._wake(scheduler)), "interval", seconds=30, id="wakes",
+                scheduler.add_job(self.guarded(job), "interval", seconds=seconds, id=job.__name__)
+            scheduler.add_job(
+                self.guarded(self._prepare_lanes), "interval", seconds=60, next_run_time=datetime.now(UTC)
+            )
+            scheduler.add_job(self.guarded(lambda: self._wake(scheduler)), "interval", seconds=30, id="wakes",
                               next_run_time=datetime.now(UTC))  # fmt: skip
             scheduler.start()
-            listening = _Listening(self)
+            listening = Listening(self, self.campaigns_on)
             try:
-                while not self.stopping.wait(1.0):
-                    self._guarded(listening.keep_up)()
+                while not self.stopping.is_set():
+                    self.guarded(listening.keep_up)()
                     self._watch_clock(scheduler)
+                    self.stopping.wait(1.0)
             finally:
                 self.stopping.set()
                 scheduler.shutdown(wait=True)
                 listening.join()
         self.store.workers.leave(self.process)
+
+    def campaigns_on(self) -> list[Campaign]:
+        """Return the campaigns that are to be listened to now. Read-only."""
+        now = self.clock.now()
+        return [campaign for campaign in self.store.campaigns.all() if now < campaign.end + LISTEN_AFTER]
 
     def _watch_clock(self, scheduler) -> None:
         """End when the scheduler's thread died: a worker that looks alive and does nothing is the worst kind."""
@@ -300,7 +311,7 @@ class Worker:
         horizon = moment + WAKES_AHEAD
         while (following := self.store.queue.next_moment(self.lanes, after=moment)) and following <= horizon:
             scheduler.add_job(
-                self._guarded(self.tick), "date", run_date=following, id=f"wake-{following.isoformat()}",
+                self.guarded(self.tick), "date", run_date=following, id=f"wake-{following.isoformat()}",
                 replace_existing=True,
             )  # fmt: skip
             moment = following
@@ -319,12 +330,48 @@ class Worker:
     def _work(self, name: str, preparing: bool) -> None:
         lane = self.lanes[name]
         try:
-            if preparing:
-                self._guarded(partial(publish.prepare, lane, until=self.clock.now() + publish.PREPARE_AHEAD))()
-            self._guarded(partial(publish.run_lane, lane, self.stopping.is_set))()
+            self.guarded(partial(self._do, lane, preparing=preparing))()
         finally:
             with self._lock:
                 self._busy.discard(name)
+
+    def _do(self, lane: publish.Lane, *, preparing: bool) -> None:
+        if not self._is_known(lane):  # a look-up needs no login, so what may be out is still looked for
+            while not self.stopping.is_set() and publish.reconcile(lane):
+                pass
+            return
+        if preparing:
+            publish.prepare(lane, until=self.clock.now() + publish.PREPARE_AHEAD)
+        publish.run_lane(lane, self.stopping.is_set)
+
+    def _is_known(self, lane: publish.Lane) -> bool:
+        """Ask the network once who we are there: what is sent later names us. Return False when it would not say.
+
+        A key that it refuses pauses the account, so that it is not asked again and again; a server that does not answer
+        lets the account rest a moment.
+        """
+        if lane.name in self._introduced:
+            return True
+        now = self.clock.now()
+        if lane.name in self.store.workers.closed(now) or self._has_desk_paused(lane.name):
+            return False
+        try:
+            lane.account.identity()
+        except (Unreachable, RateLimited) as error:
+            until = error.until if isinstance(error, RateLimited) and error.until else now + publish.FIRST_WAIT
+            self.store.queue.close(lane.name, until, str(error))
+            self._tell("account", str(error))
+            return False
+        except (NetworkError, ConfigError) as error:
+            self.store.switches.pause("account", lane.name, by="desk", role="desk", reason=str(error), at=now)
+            self._tell("account", str(error))
+            return False
+        self._introduced.add(lane.name)
+        return True
+
+    def _has_desk_paused(self, account: str) -> bool:
+        on = self.store.switches.on()
+        return any(switch.scope == "account" and switch.key == account and switch.by == "desk" for switch in on)
 
     @contextmanager
     def _pooled(self) -> Iterator[None]:
@@ -332,7 +379,7 @@ class Worker:
             yield
         self._pool = None
 
-    def _guarded(self, step: Callable[[], object]) -> Callable[[], None]:
+    def guarded(self, step: Callable[[], object]) -> Callable[[], None]:
         """Return the step so that its error is logged and written down, and the worker goes on."""
 
         def guarded() -> None:
@@ -359,50 +406,82 @@ class Worker:
             log.warning("%s", error)
 
 
-class _Listening:
-    """The threads that listen, one per campaign and source: started when a campaign appears, ended when it is over."""
+class Listening:
+    """The threads that listen, one per campaign and place: started when a campaign appears, ended when it is over.
 
-    def __init__(self, worker: Worker) -> None:
+    A place that cannot be opened, and a thread that a fault of ours ended, are tried again after a minute. A source that
+    a person has to look after first (a refused key, no credits) stays stopped until the worker is started again.
+    """
+
+    def __init__(self, worker: Worker, campaigns: Callable[[], list[Campaign]]) -> None:
         self._worker = worker
-        self._threads: dict[tuple[str, str, str], threading.Thread] = {}
+        self._campaigns = campaigns
+        self._threads: dict[_Ear, threading.Thread] = {}
+        self._not_before: dict[_Ear, float] = {}
+        self._wanted: frozenset[str] = frozenset()
 
     def keep_up(self) -> None:
-        """Start what should listen and does not."""
-        worker = self._worker
-        now = worker.clock.now()
-        on = [c for c in worker.store.campaigns.all() if now < c.end + LISTEN_AFTER]
-        wanted = [c for c in on if any((c.folder, s.network, s.server) not in self._threads for s in worker.desk.sources())]
-        for listener in worker.listeners(wanted) if wanted else []:
-            key = (listener.campaign.folder, listener.source.network, listener.source.server)
-            if key in self._threads:
-                continue
-            work = partial(collect.listen_on, listener, worker.stopping.is_set, worker.stopping.wait)
-            thread = threading.Thread(target=worker._guarded(work), name=f"listen-{key[1]}", daemon=True)
-            self._threads[key] = thread
-            thread.start()
-        for campaign in wanted:
-            for s in worker.desk.sources():
-                self._threads.setdefault((campaign.folder, s.network, s.server), threading.current_thread())
+        """Start what should listen and does not; let end what should not."""
+        campaigns = self._campaigns()
+        self._wanted = frozenset(_words_of(campaign) for campaign in campaigns)
+        for campaign in campaigns:
+            for place in self._worker.desk.sources():
+                ear = _Ear(campaign.folder, _words_of(campaign), place)
+                if ear not in self._threads and time.monotonic() >= self._not_before.get(ear, 0.0):
+                    self._start(ear, campaign)
+
+    def is_idle(self) -> bool:
+        """Return True when nothing listens any more."""
+        return not any(thread.is_alive() for thread in self._threads.values())
 
     def join(self) -> None:
         """Wait a moment for the threads to put down their last page."""
-        for thread in self._threads.values():
-            if thread is not threading.current_thread():
-                thread.join(timeout=10)
+        end = time.monotonic() + JOIN_SECONDS
+        for thread in list(self._threads.values()):
+            thread.join(timeout=max(0.0, end - time.monotonic()))
+
+    def _start(self, ear: _Ear, campaign: Campaign) -> None:
+        self._not_before[ear] = time.monotonic() + OPEN_AGAIN_SECONDS
+        listener: list[collect.Listener] = []
+        self._worker.guarded(lambda: listener.append(self._worker.listener(campaign, ear.place)))()
+        for one in listener:
+            thread = threading.Thread(
+                target=self._listen, args=(ear, one), name=f"listen-{ear.place.network}", daemon=True
+            )
+            self._threads[ear] = thread
+            thread.start()
+
+    def _listen(self, ear: _Ear, listener: collect.Listener) -> None:
+        worker = self._worker
+        ended_well = threading.Event()
+
+        def listen() -> None:
+            collect.listen_on(
+                listener, lambda: worker.stopping.is_set() or ear.words not in self._wanted, worker.stopping.wait
+            )
+            ended_well.set()
+
+        worker.guarded(listen)()
+        if not ended_well.is_set() or ear.words not in self._wanted:
+            self._not_before[ear] = time.monotonic() + OPEN_AGAIN_SECONDS
+            self._threads.pop(ear, None)
 
 
-@contextmanager
-def _signals(stopping: threading.Event) -> Iterator[None]:
-    """Let SIGTERM and SIGINT end the work in good order, where this is the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {s: signal.signal(s, lambda *_: stopping.set()) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+@dataclass(frozen=True, slots=True)
+class _Ear:
+    """One campaign, as its file says now, at one place. An edited campaign is listened to by another ear."""
+
+    folder: str
+    words: str
+    place: ListenSettings
+
+
+def _words_of(campaign: Campaign) -> str:
+    return digest_of(
+        [campaign.folder, campaign.hashtags, campaign.variants, campaign.broken, campaign.look_alikes]
+        + [[a.tag, *a.beside] for a in campaign.ambiguous]
+        + [campaign.start.isoformat(), campaign.end.isoformat()]
+    )
 
 
 # ── Rehearsal ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -443,20 +522,27 @@ def rehearse(
     began_at, began = clock.now(), time.monotonic()
     step = timedelta(minutes=1)
     beaten = 0.0
-    while clock.now() < until and not worker.stopping.is_set():
-        due = worker.store.queue.next_moment(worker.lanes, after=clock.now())
-        clock.move_to(min(until, clock.now() + step, *([due] if due else [])))
-        ahead = (clock.now() - began_at).total_seconds() / speed - (time.monotonic() - began)
-        if ahead > 0:
-            worker.stopping.wait(ahead)
-        worker.work_through()
-        for listener in listeners:
-            total += collect.sweep(listener)
+
+    def pulse() -> None:
+        nonlocal beaten
         if time.monotonic() - beaten >= 0.5 or clock.now() >= until:
             beaten = time.monotonic()
             worker.recover()
             worker.beat()
             tell(clock.now(), total)
+
+    while clock.now() < until and not worker.stopping.is_set():
+        due = worker.store.queue.next_moment(worker.lanes, after=clock.now())
+        clock.move_to(min(until, clock.now() + step, *([due] if due else [])))
+        at = began + (clock.now() - began_at).total_seconds() / speed
+        while (ahead := at - time.monotonic()) > 0 and not worker.stopping.wait(min(ahead, 0.5)):
+            pulse()
+        worker.work_through()
+        for listener in listeners:
+            total += collect.sweep(listener)
+        pulse()
+    for listener in listeners:
+        worker.store.sources.release(listener.source_id, worker.process.id)
     return total
 
 
@@ -464,5 +550,6 @@ def is_done(store: Store, campaign: str) -> bool:
     """Return True when nothing of the campaign waits or is on its way any more."""
     left = store.queue.counts(campaign)
     return not any(
-        left.get(state) for state in (DeliveryState.SCHEDULED, DeliveryState.CLAIMED, DeliveryState.SENDING, DeliveryState.UNCONFIRMED)
+        left.get(state)
+        for state in (DeliveryState.SCHEDULED, DeliveryState.CLAIMED, DeliveryState.SENDING, DeliveryState.UNCONFIRMED)
     )

@@ -397,7 +397,7 @@ def _own(store: Store, network: str) -> list[Seen]:
 
 def _audience(network: str, n: int, random: Random) -> list[Seen]:
     people = [
-        Author(f"{network}-{i}", f"{FIRST[i % 20].lower()}{i}.example", f"{FIRST[i % 20]} {LAST[i * 7 % 12]}",
+        Author(f"{network}-{i}", f"{FIRST[i % 20].lower()}{i}.example", f"{FIRST[(i + 7 * len(network)) % 20]} {LAST[i * (len(network) + 4) % 12]}",
                followers=None if i % 9 == 0 else int(random.paretovariate(0.9) * 90))
         for i in range(70)
     ]  # fmt: skip

@@ -7,7 +7,7 @@ import http.server
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,9 +21,12 @@ import libipld
 import msgspec
 import pytest
 from atproto import Client
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from websockets.http11 import Request, Response
 from websockets.sync.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from shareasm import text
 from shareasm.errors import ConfigError, LoginNeeded, RateLimited, Refused, Unreachable
@@ -48,12 +51,30 @@ from shareasm.model import (
 from shareasm.networks import Setting, bluesky
 from shareasm.networks.bluesky.account import BlueskyAccount
 from shareasm.networks.bluesky.record import cid_of
+from shareasm.networks.bluesky.seen import seen_post, seen_repost
 from shareasm.networks.bluesky.source import BlueskySource
+from shareasm.networks.bluesky.wires import Event
 from tests.servers.bluesky import POST, Account, Pds, post_record
 from tests.servers.jetstream import Jetstream
 from tests.servers.proxy import Proxy
 
 HOUR = timedelta(hours=1)
+OF_POSTS = ["text", "tags", "facets", "features", "tag", "uri", "did", "langs", "labels", "values", "val", "createdAt"]
+OF_TIES = [
+    "embed",
+    "record",
+    "images",
+    "image",
+    "ref",
+    "$link",
+    "external",
+    "media",
+    "reply",
+    "parent",
+    "root",
+    "subject",
+]
+NAMES = st.sampled_from([*OF_POSTS, *OF_TIES])
 SIGNS = "Café ☕ 👩‍👩‍👧 日本 #shareASM, see https://iied.org/asm?a=1. Fin #日本 ❤️#été"
 NUMBERS = count(time.time_ns() // 1000)
 
@@ -437,7 +458,7 @@ def answering(
 
         do_GET = do_POST
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -470,6 +491,8 @@ def error(name: str) -> bytes:
         (200, b"", None),
         (200, b'{"uri": "at://', None),
         (200, b'{"cid": "b"}', None),
+        (200, b'{"cid": "b", "uri": "at://did:plc:them/app.bsky.feed.post/3k"}', None),
+        (200, b'{"cid": "b", "uri": "at://"}', None),
     ],
 )
 def test_every_answer_has_its_class(status: int, body: bytes, kind: str | None) -> None:
@@ -748,8 +771,7 @@ def test_what_the_server_no_longer_has_is_a_hole(tmp_path: Path) -> None:
     with Pds(tmp_path / "pds", backfill_ms=700) as pds:
         ana = pds.create_account("ana")
         pds.create_record(ana, "old #shareASM")
-        end = time.monotonic() + 30
-        holes = []
+        end, pages, holes, new = time.monotonic() + 30, [], [], ""
         while not holes and time.monotonic() < end:
             new = pds.create_record(ana, "new #shareASM")["uri"]
             pages = drain(source(pds.url), "1")
@@ -839,8 +861,10 @@ def telling(*frames: bytes | str, then_close: bool = False, asked: list[str] | N
             for _ in client:
                 pass
 
-    pick = {"select_subprotocol": lambda _, offered: offered[0] if offered else None}
-    with serve(handle, "127.0.0.1", 0, process_request=answer, **pick) as server:
+    def pick(_: ServerConnection, offered: Sequence[Subprotocol]) -> Subprotocol | None:
+        return offered[0] if offered else None
+
+    with serve(handle, "127.0.0.1", 0, process_request=answer, select_subprotocol=pick) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
         server.shutdown()
@@ -944,6 +968,24 @@ def test_a_strange_record_does_not_stop_the_stream(strange: dict[str, Any]) -> N
         (seen,) = seen_in(drain(source(url, "jetstream")))
     assert seen.tags == ("shareASM",)
     assert seen.posted_at == datetime.fromisoformat(moment)
+
+
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=9)
+    | st.sampled_from([f"at://x/{POST}/y/z", "#shareASM"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=5),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(NAMES, ANYTHING, max_size=9), st.sampled_from([seen_post, seen_repost]))
+def test_no_record_can_stop_the_stream(record: dict[str, Any], read: Callable[[Event], Seen | None]) -> None:
+    seen = read(Event("create", 1, datetime.now(UTC), "did:plc:a", POST, "3k", "b", record))
+    assert seen is None or msgspec.json.decode(seen.raw)["record"] == record
+    assert seen is None or "\0" not in seen.text
 
 
 def test_jetstreams_notices_become_holes() -> None:

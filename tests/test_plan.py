@@ -636,12 +636,18 @@ def test_an_approval_fixes_one_record_per_account_and_part(folder: Path) -> None
     ]
     x, blue_1, blue_2, toot_1, _ = records.values()
     assert x.text.endswith("We answer all day.\nhttps://www.iied.org/asm")
-    assert (x.link, blue_1.link, blue_2.link) == ("", "https://www.iied.org/asm", "")
-    assert blue_1.text == post.parts[""][0]
+    assert (x.link, blue_1.link, blue_2.link) == ("", "", "")  # beside a picture there is no room for a card
+    assert blue_1.text == f"{post.parts[''][0]}\nhttps://www.iied.org/asm"
     assert toot_1.text == f"{post.parts[''][0]}\nhttps://www.iied.org/asm"
     assert (blue_1.media, blue_2.media) == (post.media, ())
     assert (blue_2.part, blue_2.of_parts, blue_2.language, blue_2.visibility) == (2, 2, "en", "public")
     assert freeze(post, plan.campaign, ACCOUNTS, LIMITS) == list(records.items())
+
+
+def test_a_link_without_a_picture_becomes_a_card_where_the_network_has_cards(folder: Path) -> None:
+    plan, post = frozen_of(folder, post_with("#shareASM begins.", link="https://a.org/x", accounts="org-bluesky"))
+    ((_, record),) = freeze(post, plan.campaign, ACCOUNTS, LIMITS)
+    assert (record.text, record.link) == ("#shareASM begins.", "https://a.org/x")
 
 
 def test_a_link_that_the_text_already_has_is_not_added(folder: Path) -> None:

@@ -282,9 +282,11 @@ def write(handle, data):
 
 hall = Hall(folder, HeldClock(at))
 os.write = write
-if key:
-    print(hall.post(key).remote_id)
-else:
+print("ready", flush=True)
+sys.stdin.readline()
+for each in key.split():
+    print(hall.post(each).remote_id)
+if not key:
     hall.pages()
 """
 
@@ -292,7 +294,7 @@ else:
 def another_process(folder: Path, at: datetime, key: str = "", break_after: int = -1) -> subprocess.Popen[str]:
     return subprocess.Popen(  # noqa: S603 — our own Python, our own words
         [sys.executable, "-c", IN_ANOTHER_PROCESS, str(folder), at.isoformat(), key, str(break_after)],
-        cwd=ROOT, stdout=subprocess.PIPE, text=True,
+        cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
 
 
@@ -305,7 +307,7 @@ def test_a_kill_in_the_middle_of_the_audience_changes_nothing(tmp_path: Path, wr
         each.post("ours")
         each.clock.at = START + timedelta(hours=11)
     process = another_process(hall.folder, hall.clock.at, break_after=written)
-    process.communicate()
+    process.communicate("go\n")
     assert process.returncode == -signal.SIGKILL
     assert len(hall.feed()) > 0
     undisturbed.pages()
@@ -317,7 +319,7 @@ def test_a_kill_in_the_middle_of_the_audience_changes_nothing(tmp_path: Path, wr
 def test_a_kill_in_the_middle_of_a_send_never_doubles_the_post(tmp_path: Path, written: int) -> None:
     hall = Hall(tmp_path)
     process = another_process(tmp_path, hall.clock.at, "ours", break_after=written)
-    process.communicate()
+    process.communicate("go\n")
     assert process.returncode == -signal.SIGKILL
     before = hall.account.look_up(hall.wire("ours"))
     assert isinstance(before, Found if written == 10_000 else Absent)
@@ -326,12 +328,17 @@ def test_a_kill_in_the_middle_of_a_send_never_doubles_the_post(tmp_path: Path, w
     assert [line.get("key") for line in hall.lines() if line["do"] == "post"] == ["ours"]
 
 
-def test_processes_with_one_key_make_one_post(tmp_path: Path) -> None:
-    at = START + timedelta(hours=8)
-    processes = [another_process(tmp_path, at, "one-key") for _ in range(4)]
-    answers = [process.communicate()[0].strip() for process in processes]
-    assert set(answers) == {"practice:asm-desk/1"}
-    assert sum(line.get("key") == "one-key" for line in Hall(tmp_path).lines()) == 1
+def test_processes_with_the_same_keys_make_each_post_once(tmp_path: Path) -> None:
+    keys = [f"key-{number}" for number in range(30)]
+    processes = [another_process(tmp_path, START + timedelta(hours=8), " ".join(keys)) for _ in range(3)]
+    assert [process.stdout and process.stdout.readline() for process in processes] == ["ready\n"] * 3
+    for process in processes:
+        assert process.stdin
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    answers = [process.communicate()[0].split() for process in processes]
+    assert answers == [[f"practice:asm-desk/{number}" for number in range(1, 31)]] * 3
+    assert [line["key"] for line in Hall(tmp_path).lines() if line.get("key")] == keys
 
 
 def test_a_torn_last_line_is_cut_off_and_nothing_else(hall: Hall) -> None:

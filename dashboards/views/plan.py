@@ -21,8 +21,7 @@ from shareasm.text import weigh
 PER_PAGE = 20
 CARDS_PER_PAGE = 10
 SHOWN = {"next": "To come", "out": "Out", "all": "All"}
-TOLD = "told"
-"""What the last act made, told once after the page was read anew."""
+TOLD = "told"  # what the last act made, told once after the page was read anew
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +95,15 @@ def _decision(board: Board, delivery: Delivery) -> None:
     zone, shown = board.campaign.time_zone, states.delivery_shown(delivery)
     with st.container(border=True, gap="xsmall", height="stretch"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
-            due = ui.literal(times.when(delivery.due_at, zone, board.here.now))
-            st.markdown(f"**{due}**", width="content", help=times.with_utc(delivery.due_at, zone))
+            ui.time_line(delivery.due_at, board.here.now, zone)
             ui.state_badge(shown)
         part = f" · part {delivery.part} of {delivery.of_parts}" if delivery.of_parts > 1 else ""
         st.caption(f"{ui.network_name(delivery.network)} {ui.literal(delivery.account)}{part}")
         ui.foreign(delivery.frozen.text)
-        st.caption(shown.sentence)
         if delivery.reason:
             ui.foreign(delivery.reason)
+        else:
+            st.caption(shown.sentence)
         _answers(board, delivery)
 
 
@@ -199,10 +198,11 @@ def _approval(board: Board, planned: PlannedPost) -> None:
     with st.container(border=True, gap="xsmall", height="stretch"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             label = f"**{ui.literal(times.when(post.due_at, zone, board.here.now))}** {ui.literal(post.id)}"
-            st.checkbox(label, key=f"pick_{post.id}", help=times.with_utc(post.due_at, zone))
+            st.checkbox(label, key=f"pick_{post.id}")
             ui.state_badge(states.post_shown(planned, []))
         ui.show_wordings(planned, board.here.desk.networks, whole=True)
-        st.caption(f"{ui.language_name(post.language)} · {_counted_accounts(board, planned)}")
+        utc = times.clock(post.due_at, "UTC")
+        st.caption(f"{ui.language_name(post.language)} · {utc} UTC · {_counted_accounts(board, planned)}")
         for problem in planned.problems:
             ui.foreign(f"{problem.why} {problem.what_to_do}".strip())
         allowed = people.may_approve(board.here)
@@ -211,12 +211,12 @@ def _approval(board: Board, planned: PlannedPost) -> None:
 
 
 def _counted_accounts(board: Board, planned: PlannedPost) -> str:
-    """Return each account with how much of its network's limit the longest part uses: “X iied 261 of 280”."""
+    """Return each account with how much of its network's limit the longest part uses: “iied-x 261 of 280”."""
     limits = limits_by_network(board.here.store, board.here.desk)
     found: list[str] = []
     for account in planned.post.accounts:
         network = board.here.desk.networks.get(account, "")
-        name = f"{ui.network_name(network)} {account}"
+        name = account
         if network in limits:
             known = limits[network]
             used = max(weigh(text, known, warning=planned.post.warning) for text in texts_for(planned.post, network, known))
@@ -274,7 +274,7 @@ def _queue(board: Board) -> None:
     out = [one for one in board.posts if board.shown(one).kind == "out"]
     ui.section(
         f"{len(out):,} of {ui.counted(len(board.posts), 'post')} out" if board.posts else "The plan is empty",
-        f"By local time in {ui.literal(zone)}; UTC is in the tooltip of each time.",
+        f"By local time in {ui.literal(zone)}; UTC stands under each time.",
     )
     if not board.posts:
         ui.empty("No post yet", "Write files in scheduled\\_posts/, then run `shareasm plan sync`.", ":material/edit_note:")
@@ -302,32 +302,21 @@ def _chosen(board: Board, chosen: str) -> list[PlannedPost]:
 
 def _row(board: Board, planned: PlannedPost) -> None:
     zone, post = board.campaign.time_zone, planned.post
-    when, what, state = st.columns([1.1, 5, 1.6], vertical_alignment="top")
-    with when:
-        st.markdown(f"**{times.clock(post.due_at, zone)}**", help=times.with_utc(post.due_at, zone))
-        st.caption(f"{times.day(post.due_at, zone)} · {times.until(post.due_at, board.here.now)}")
+    when, what, state = st.columns([1.2, 5, 1.2], vertical_alignment="top")
+    with when, st.container(gap=None):
+        st.markdown(f"**{ui.literal(times.when(post.due_at, zone, board.here.now))}**")
+        st.caption(f"{times.clock(post.due_at, 'UTC')} UTC · {times.until(post.due_at, board.here.now)}")
     with what, st.container(gap=None):
         ui.show_wordings(planned, board.here.desk.networks)
-        accounts = ui.accounts_line(planned, board.here.desk.networks)
+        accounts = ui.accounts_line(planned)
         st.caption(f"{ui.literal(post.id)} · {ui.language_name(post.language)} · {accounts}")
-    with state, st.container(gap="xxsmall"):
-        ui.state_badge(board.shown(planned))
+        out = [one for one in board.of(planned) if one.state is DeliveryState.PUBLISHED and one.part == 1]
+        if out:
+            st.caption("Out: " + " · ".join(ui.receipt_words(delivery, zone) for delivery in out))
         if planned.note:
             ui.foreign(planned.note)
-        _receipts(board, planned)
-
-
-def _receipts(board: Board, planned: PlannedPost) -> None:
-    """Link each published delivery to the real post; only https, since the address comes from a network."""
-    for delivery in board.of(planned):
-        if delivery.state is not DeliveryState.PUBLISHED or delivery.part != 1:
-            continue
-        label = f"{ui.network_name(delivery.network)}, {ui.post_line(delivery, board.campaign.time_zone)}"
-        url = delivery.receipt.url if delivery.receipt else ""
-        if ui.is_safe_link(url):
-            st.link_button(label, url, type="tertiary", icon=":material/open_in_new:")
-        else:
-            st.caption(label)
+    with state:
+        ui.state_badge(board.shown(planned))
 
 
 # ── The grid and the problems ────────────────────────────────────────────────────────────────────────────────────────

@@ -8,23 +8,25 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import pandas as pd
 import streamlit as st
 
 from dashboards import frame, states, times, ui
 from dashboards.desk_state import Here, here
-from shareasm import measure
+from shareasm import charts, measure
 from shareasm.measure import Reading, Result, frames
 from shareasm.measure.coverage import coverage_of
-from shareasm.model import Campaign, DeliveryState, PostState
+from shareasm.model import Campaign, Delivery, DeliveryState, PostState
 from shareasm.store.posts import PlannedPost
 
 HEADLINES = ("mentions", "contributors", "engagements", "reach")
 PERIODS = {"1h": "Last hour", "day": "Today", "all": "Campaign"}
 NEXT_OUT = 3
-LATEST = 6
+LATEST = 10
 CONTRIBUTORS_PER_PAGE = 12
 APPROVE_BEFORE = timedelta(hours=3)
 PROBLEMS_SHOWN = 6
+CHART_HEIGHT = 330
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,8 @@ def _unapproved(desk: Here, campaign: Campaign) -> list[Matter]:
     soon = [
         one
         for one in desk.store.posts.all(campaign.folder)
-        if one.state in {PostState.DRAFT, PostState.IN_REVIEW} and desk.now < one.post.due_at < desk.now + APPROVE_BEFORE
+        if one.state in {PostState.DRAFT, PostState.IN_REVIEW}
+        and desk.now < one.post.due_at < desk.now + APPROVE_BEFORE
     ]
     if not soon:
         return []
@@ -165,10 +168,9 @@ def _headlines(desk: Here, campaign: Campaign) -> None:
     reading = Reading(desk.store, campaign.folder, desk.now)
     known = measure.definitions()
     results = {one.name: one for one in measure.take(reading, [known[name] for name in HEADLINES])}
-    hourly = _per_hour(reading)
     with st.grid(4, min_column_width=150, gap="small"):
-        for card in headline_cards(results, hourly[-1] if hourly else None):
-            ui.headline(**card, trend=hourly if card["label"] == "Mentions" and len(hourly) > 2 else None)
+        for card in headline_cards(results, _last_hour(reading)):
+            ui.headline(**card)
     st.caption(ui.tame(coverage_of(reading).words))
 
 
@@ -220,13 +222,11 @@ def _of(value: dict[str, Any] | None, known: str, whole: str, noun: str) -> str:
     return f"{value[known]:,} of {ui.counted(value[whole], noun)}" if value and known in value else ""
 
 
-def _per_hour(reading: Reading) -> list[int]:
-    """Return the mentions of each full hour up to now, oldest first; what nobody collected is left out."""
-    start = max(reading.campaign.start, reading.now - timedelta(hours=24))
-    frame_ = frames.timeline_frame(reading, since=start, until=reading.now, bucket_minutes=60)
-    if frame_.empty:
-        return []
-    return [int(value) for value in frame_.groupby("at")["mentions"].sum()]
+def _last_hour(reading: Reading) -> int | None:
+    """Return the mentions of the hour up to now; None where nobody collected any of it."""
+    since = reading.now - timedelta(hours=1)
+    found = frames.timeline_frame(reading, since=since, until=reading.now, bucket_minutes=1)["mentions"].dropna()
+    return int(found.sum()) if len(found) else None
 
 
 # ── When, and what goes out next ─────────────────────────────────────────────────────────────────────────────────────
@@ -249,6 +249,11 @@ def _timeline(desk: Here, campaign: Campaign) -> None:
     if found.empty or not found["mentions"].notna().any():
         ui.empty("No mention yet", "They appear here as the worker collects them.", ":material/sensors:")
         return
+    ours, gaps = frames.own_posts_frame(reading), frames.gap_frame(reading, since=since, until=min(until, desk.now))
+    ours = ours[(ours["at"] >= since) & (ours["at"] < until)]
+    ui.draw_chart(
+        charts.mentions_over_time(found, ours, gaps, zone=campaign.time_zone, mode=ui.mode(), height=CHART_HEIGHT)
+    )
 
 
 def span_of(period: str, reading: Reading) -> tuple[datetime, datetime]:
@@ -262,9 +267,16 @@ def span_of(period: str, reading: Reading) -> tuple[datetime, datetime]:
     return frames.window(reading)
 
 
-def timeline_title(found: Any, campaign: Campaign) -> tuple[str, str]:
+def timeline_title(found: pd.DataFrame, campaign: Campaign) -> tuple[str, str]:
     """Return the finding and the caption of the timeline: when it was busiest, and what exactly is drawn."""
-    return "Mentions by time", f"Times in {campaign.time_zone}"
+    zone = campaign.time_zone
+    bucket = int((found["until"].iloc[0] - found["at"].iloc[0]).total_seconds() // 60) if len(found) else 0
+    per = {0: "", 1: " per minute", 15: " per 15 minutes", 60: " per hour", 1440: " per day"}.get(bucket, "")
+    return (
+        charts.busiest(found, zone=zone) if len(found) else "Mentions by time",
+        f"Mentions{per} by network, times in {ui.literal(zone)}. Hatched: not collected. :orange[▼] our own posts; what "
+        "still runs is pale.",
+    )
 
 
 def _next_out(desk: Here, campaign: Campaign) -> None:
@@ -276,16 +288,26 @@ def _next_out(desk: Here, campaign: Campaign) -> None:
     )
     if not coming:
         ui.empty("Nothing is planned to go out", "Approve posts on Plan, and they wait here.", ":material/schedule:")
-    for planned in coming[:NEXT_OUT]:
-        ui.waiting_post(planned, deliveries.get(planned.post.id, []), desk, campaign.time_zone)
+    for shown, same in by_moment(coming, deliveries)[:NEXT_OUT]:
+        ui.waiting_post(same, shown, desk, campaign.time_zone)
     st.page_link("views/plan.py", label="Open the plan", icon=":material/arrow_forward:")
 
 
-def _is_coming(desk: Here, planned: PlannedPost, deliveries: dict[str, list[Any]]) -> bool:
+def by_moment(
+    coming: Sequence[PlannedPost], deliveries: dict[str, list[Delivery]]
+) -> list[tuple[states.Shown, list[PlannedPost]]]:
+    """Return what comes next, the languages of one message together where moment and state are the same. Pure."""
+    found: dict[tuple[datetime, str, str], tuple[states.Shown, list[PlannedPost]]] = {}
+    for one in coming:
+        shown = states.post_shown(one, deliveries.get(one.post.id, []))
+        found.setdefault((one.post.due_at, one.post.message, shown.word), (shown, []))[1].append(one)
+    return list(found.values())
+
+
+def _is_coming(desk: Here, planned: PlannedPost, deliveries: dict[str, list[Delivery]]) -> bool:
     """Return True for what may still go out by itself, or would if somebody approved it."""
     if planned.state is PostState.APPROVED:
-        going = {DeliveryState.SCHEDULED, DeliveryState.CLAIMED, DeliveryState.SENDING}
-        return any(one.state in going for one in deliveries.get(planned.post.id, []))
+        return any(one.state is DeliveryState.SCHEDULED for one in deliveries.get(planned.post.id, []))
     return planned.state is not PostState.WITHDRAWN and planned.post.due_at > desk.now
 
 
@@ -315,6 +337,7 @@ def _contributors(desk: Here, campaign: Campaign) -> None:
         table[columns],
         hide_index=True,
         row_height=38,
+        height="content",
         alt="Contributors with the most mentions, most first",
         column_config={
             "who": st.column_config.TextColumn("Contributor", width="medium"),
@@ -338,11 +361,11 @@ def _languages(desk: Here, campaign: Campaign) -> None:
     found = frames.language_frame(reading)
     if found.empty:
         return
-    result = measure.measure(desk.store, campaign.folder, ["by_language"], now=desk.now)[0]
-    ui.section(*language_title(found), help=result.definition)
+    ui.section(*language_title(found), help=measure.definitions()["by_language"].words)
+    ui.draw_chart(charts.by_language(found, mode=ui.mode()))
 
 
-def language_title(found: Any) -> tuple[str, str]:
+def language_title(found: pd.DataFrame) -> tuple[str, str]:
     """Return the finding and the caption of the languages: how many, and what is counted."""
     named = found[found["language"] != "unsure"]
     title = f"Spoken in {ui.counted(len(named), 'language')}" if len(named) else "Languages"
@@ -360,10 +383,6 @@ def _latest(desk: Here, campaign: Campaign) -> None:
         text = one.text if one.may_be_named else "This account asked not to be shown."
         when = times.ago(one.posted_at, desk.now)
         ui.mention(author, one.network, when, text, ours=one.ours, language=one.language)
-
-
-def _matters_words(found: Sequence[Matter]) -> list[str]:
-    return [f"{one.shown.word}: {one.what}" for one in found]
 
 
 page()

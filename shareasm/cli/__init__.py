@@ -20,10 +20,10 @@ HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 COMMANDS = {  # name -> (module, one line); the module is imported only when its command runs
     "init": ("house", "Make a new desk here: desk.toml, .env.example, an example campaign."),
-    "demo": ("house", "Rehearse the example day on the practice network, without any account."),
-    "up": ("house", "Run worker and dashboard together; one Ctrl-C ends both."),
-    "worker": ("house", "Run the worker alone: it publishes and collects."),
-    "dashboard": ("house", "Run the dashboard alone."),
+    "demo": ("rehearsal", "Rehearse the example day on the practice network, without any account."),
+    "up": ("running", "Run worker and dashboard together; one Ctrl-C ends both."),
+    "worker": ("running", "Run the worker alone: it publishes and collects."),
+    "dashboard": ("running", "Run the dashboard alone."),
     "status": ("house", "Say how the desk is; exit 1 when something needs a person."),
     "db": ("house", "Look after the database: upgrade, rebuild."),
     "check": ("planning", "Find every problem of the plan and of the accounts before the day."),
@@ -67,6 +67,7 @@ class LazyGroup(click.Group):
 def shareasm(ctx: click.Context, folder: Path, as_json: bool, quiet: bool, debug: bool) -> None:
     """The campaign desk for online days: every post exactly once, and no mention silently missing."""
     ctx.obj = Session(folder, as_json=as_json, quiet=quiet, debug=debug)
+    ctx.call_on_close(ctx.obj.close)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -98,6 +99,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             raise
         _refuse(_os_words(error))
+    except Exception as error:
+        if debug:
+            raise
+        _refuse(
+            f"A fault in shareasm itself ({type(error).__name__}: {error}). Add --debug and send us what it prints."
+        )
 
 
 def _refuse(sentence: str) -> None:

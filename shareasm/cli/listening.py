@@ -44,7 +44,9 @@ def collect_command(session: Session, campaign: str, once: bool, since: str | No
         signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
         signal.signal(signal.SIGINT, lambda *_: worker.stopping.set())
         threads = [
-            threading.Thread(target=collect.listen_on, args=(one, worker.stopping.is_set, worker.stopping.wait), daemon=True)
+            threading.Thread(
+                target=collect.listen_on, args=(one, worker.stopping.is_set, worker.stopping.wait), daemon=True
+            )
             for one in listeners
         ]
         for thread in threads:

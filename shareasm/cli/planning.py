@@ -41,7 +41,13 @@ def check_command(session: Session, campaign: str | None) -> int:
         plan = read_plan(desk, name, limits=limits, now=now)
         posts += len(plan.posts)
         found += [
-            {"campaign": plan.campaign.folder, "where": p.where, "level": p.level, "why": p.why, "what_to_do": p.what_to_do}
+            {
+                "campaign": plan.campaign.folder,
+                "where": p.where,
+                "level": p.level,
+                "why": p.why,
+                "what_to_do": p.what_to_do,
+            }
             for p in plan.problems
         ]
     for account in desk.accounts:
@@ -49,7 +55,13 @@ def check_command(session: Session, campaign: str | None) -> int:
             open_account(desk, account, session.clock).identity()
         except DeskError as error:
             found.append(
-                {"campaign": None, "where": account, "level": "error", "why": error.happened, "what_to_do": error.what_to_do}
+                {
+                    "campaign": None,
+                    "where": account,
+                    "level": "error",
+                    "why": error.happened,
+                    "what_to_do": error.what_to_do,
+                }
             )
     errors = sum(problem["level"] == "error" for problem in found)
     if session.as_json:
@@ -328,5 +340,3 @@ def _local(row: dict[str, Any], zones: dict[str, ZoneInfo]) -> str:
 
     due = datetime.fromisoformat(row["due"])
     return due.astimezone(zones.get(row["campaign"], ZoneInfo("UTC"))).strftime("%Y-%m-%d %H:%M %Z")
-
-

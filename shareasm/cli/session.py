@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from shareasm.desk import Desk
     from shareasm.model import Campaign, Clock
@@ -66,12 +67,23 @@ class Session:
         from shareasm.errors import PlanError
 
         if name is not None:
-            return self.store.campaigns.get(Path(name).name)
+            return self.store.campaigns.get(self.folder_of(name))
         found = self.store.campaigns.all()
         if len(found) == 1:
             return found[0]
         listed = ", ".join(c.folder for c in found)
         raise PlanError("Which campaign?", f"Name one of {listed}." if listed else "Run `shareasm plan sync` first.")
+
+    def folder_of(self, name: str) -> str:
+        """Return the folder that a campaign's folder, its path or its name means; the word itself when none is known."""
+        from shareasm.plan.files import PLANS
+
+        folder = Path(name).name
+        if (self.desk.folder / PLANS / folder / "campaign.toml").is_file():
+            return folder
+        words = name.strip().casefold()
+        known = [c.folder for c in self.store.campaigns.all() if words in {c.name.casefold(), c.folder.casefold()}]
+        return known[0] if known else folder or name
 
     def say(self, words: str = "") -> None:
         """Print a result for a person; nothing where the data goes out as JSON."""
@@ -95,16 +107,45 @@ class Session:
         for row in cells:
             click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
-    @property
-    def on_terminal(self) -> bool:
-        """Return True when a person watches."""
-        return sys.stderr.isatty() and not self.quiet
+    def progress(self) -> Progress:
+        """Return how long work says how far it is."""
+        return Progress(self)
 
     def close(self) -> None:
         """Close the database."""
         if self._store is not None:
             self._store.close()
             self._store = None
+
+
+class Progress:
+    """How far long work is: one line that is written anew on a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self, session: Session) -> None:
+        self._quiet = session.quiet
+        self._watched = sys.stderr.isatty()
+        self._told = time.monotonic()
+        self._width = 0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._width:
+            click.echo(err=True)
+
+    def tell(self, words: Callable[[], str]) -> None:
+        """Say it when it is time; the words are asked for only then."""
+        now = time.monotonic()
+        if self._quiet or now - self._told < (0.2 if self._watched else 5.0):
+            return
+        self._told = now
+        line = words()
+        if self._watched:
+            click.echo(f"\r{line.ljust(self._width)}", nl=False, err=True)
+            self._width = len(line)
+        else:
+            click.echo(line, err=True)
 
 
 def rfc3339(moment: datetime | None) -> str | None:

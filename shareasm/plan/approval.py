@@ -20,11 +20,19 @@ def delivery_id(campaign: Campaign, post: Post, account: str, part: int) -> Deli
 
 
 def texts_for(post: Post, network: str, limits: Limits) -> tuple[str, ...]:
-    """Return the parts as this network gets them: the link ends part 1 where the network makes no card of it."""
+    """Return the parts as this network gets them: the link ends part 1 where the network makes no card of it.
+
+    Beside pictures there is no room for a card on any network, so there too it stands in the text.
+    """
     first, *rest = post.parts_for(network) or ("",)
-    if post.link and not limits.cards and post.link not in first:
+    if post.link and not has_card(post, limits) and post.link not in first:
         first = f"{first}\n{post.link}".lstrip("\n")
     return (first, *rest)
+
+
+def has_card(post: Post, limits: Limits) -> bool:
+    """Return True when the network shows the post's link as a card."""
+    return bool(post.link) and limits.cards and not post.media
 
 
 def freeze(
@@ -92,7 +100,7 @@ def _thread(
             of_parts=len(texts),
             created_at=moment,
             key=record_key(post.due_at, delivery),
-            link=post.link if part == 1 and limits.cards else "",
+            link=post.link if part == 1 and has_card(post, limits) else "",
             media=post.media if part == 1 else (),
             warning=post.warning,
         )

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PLANS = "scheduled_posts"
 """The folder of a desk that holds its campaigns."""
 
+NETWORKS = ("x", "bluesky", "mastodon", "practice")
+"""Networks that a plan may name, whether this desk has an account there today or not."""
+
 
 def check_plan(
     plan: CampaignPlan, *, limits: Mapping[str, Limits], accounts: Mapping[str, str], now: datetime
@@ -114,8 +117,9 @@ def _check_headings(
     networks = list(networks)
     for network in post.parts:
         where = line_of(post, campaign, network)
-        if network and network not in limits:
-            yield Problem(where, f"There is no network “{network}”.", did_you_mean(network, limits))
+        known = {*limits, *NETWORKS}
+        if network and network not in known:
+            yield Problem(where, f"There is no network “{network}”.", did_you_mean(network, known))
         elif network and network not in networks and "accounts:" in post.lines:
             yield _warning(where, f"No account of this post is on {_name(network)}.", "Nobody will read this wording.")
 
@@ -145,7 +149,7 @@ def _check_pictures(post: Post, campaign: Campaign, network: str, limits: Limits
         yield Problem(line_of(post, campaign, "media:"), why, "Take some out.")
     for index, media in enumerate(post.media):
         where = line_of(post, campaign, "media:", index)
-        if media.size > limits.picture_bytes:
+        if media.size > limits.picture_bytes and not limits.shrinks:
             much = f"{media.size:,} of {limits.picture_bytes:,} bytes"
             yield Problem(where, f"{media.file}: {much} for {name}.", "Make it smaller.")
         if (length := count_graphemes(media.alt)) > limits.alt_text:

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from shareasm.desk import Desk
-from shareasm.errors import PlanError, Problem
+from shareasm.errors import PlanError
 from shareasm.model import Limits
 from shareasm.plan.check import check_plan
 from shareasm.plan.files import PLANS, CampaignPlan, campaign_folders, read_campaign
@@ -35,11 +35,9 @@ def sync(store: Store, desk: Desk, name: str, *, limits: Mapping[str, Limits], n
     """Take a campaign's files into the desk: good posts go in, bad ones are listed, nothing that went out is sent again."""
     plan = read_plan(desk, name, limits=limits, now=now)
     campaign_id = store.campaigns.save(plan.campaign, now)
-    problems: dict[str, list[Problem]] = {post.id: [] for post in plan.posts}
-    for post in plan.posts:
-        mine = f"{PLANS}/{plan.campaign.folder}/{post.file}:"
-        problems[post.id] = [problem for problem in plan.problems if problem.where.startswith(mine)]
-    changes = store.posts.sync(campaign_id, plan.posts, problems, at=now, unreadable=frozenset(plan.unreadable))
+    changes = store.posts.sync(
+        campaign_id, plan.posts, plan.of_posts, at=now, unreadable=frozenset(plan.unreadable)
+    )
     return Synced(plan, changes)
 
 

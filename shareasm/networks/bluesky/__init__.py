@@ -26,6 +26,7 @@ LIMITS = Limits(
     bytes=3_000,
     pictures=4,
     picture_bytes=1_000_000,
+    shrinks=True,
     alt_text=2_000,
     languages=3,
     cards=True,

@@ -97,7 +97,7 @@ class BlueskyAccount:
         except (NetworkError, ConfigError) as fault:
             return _not_applied(fault)
         if answer.is_fine:
-            return _sent(answer)
+            return _sent(wire, answer)
         if answer.error == "InvalidSwap":
             return self._after_invalid_swap(wire, end)
         return _outcome(answer, self._setting.clock)
@@ -138,17 +138,18 @@ class BlueskyAccount:
             return Unclear(fault.happened)
         if answer.error == "RecordNotFound":
             return Absent()
-        cid, uri = answer.text("cid"), answer.text("uri")
-        if not (answer.is_fine and cid and uri):
+        cid = answer.text("cid")
+        if not (answer.is_fine and cid):
             return Unclear(answer.words)
-        return Found(_receipt(uri, cid), same=cid == cid_of(wire["record"]))
+        return Found(_receipt(wire, cid), same=cid == cid_of(wire["record"]))
 
 
-def _sent(answer: Answer) -> Outcome:
-    uri, cid = answer.text("uri"), answer.text("cid")
-    if not (uri and cid):
-        return Unknown("The server agreed, but its answer cannot be read.", answer.status)
-    return Sent(_receipt(uri, cid))
+def _sent(wire: Wire, answer: Answer) -> Outcome:
+    cid = answer.text("cid")
+    receipt = _receipt(wire, cid)
+    if not cid or answer.text("uri") != receipt.remote_id:
+        return Unknown("The server agreed, but its answer is not about this post.", answer.status)
+    return Sent(receipt)
 
 
 def _outcome(answer: Answer, clock: Clock) -> Outcome:
@@ -179,5 +180,6 @@ def _not_applied(fault: DeskError) -> NotApplied:
             return NotApplied("account", words)
 
 
-def _receipt(uri: str, cid: str) -> Receipt:
-    return Receipt(remote_id=uri, url=url_of(uri), cid=cid)
+def _receipt(wire: Wire, cid: str) -> Receipt:
+    did, rkey = wire["repo"], wire["rkey"]
+    return Receipt(remote_id=f"at://{did}/{wire['collection']}/{rkey}", url=url_of(did, rkey), cid=cid)

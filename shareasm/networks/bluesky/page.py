@@ -117,9 +117,12 @@ class Gather:
 
     def _close_hole(self, at: datetime, seq: int | None) -> None:
         hole, self._hole = self._hole, None
-        if hole is None or (hole.from_at == self._query.since and hole.from_at > at):
+        if hole is None:
+            return
+        since = hole.from_at or at
+        if since > at and since == self._query.since:
             return  # what the server no longer has was before the campaign
-        until = at if hole.from_at is None else max(at, hole.from_at)
+        until = max(at, since)
         self._holes.append(replace(hole, to_at=until, to_cursor="" if seq is None else str(seq)))
 
 

@@ -93,7 +93,7 @@ def to_json(value: Any) -> Any:
 
 
 def parts_of(uri: str) -> tuple[str, str, str]:
-    """Return DID, collection and key of a record's address."""
+    """Return DID, collection and key of a record's address. Raise ValueError for another one."""
     scheme, _, path = uri.partition("://")
     parts = path.split("/")
     if scheme != "at" or len(parts) != 3:
@@ -101,7 +101,6 @@ def parts_of(uri: str) -> tuple[str, str, str]:
     return parts[0], parts[1], parts[2]
 
 
-def url_of(uri: str) -> str:
+def url_of(did: str, rkey: str) -> str:
     """Return where a reader finds the post."""
-    did, _, rkey = parts_of(uri)
     return f"https://bsky.app/profile/{did}/post/{rkey}"

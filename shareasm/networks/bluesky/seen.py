@@ -5,20 +5,22 @@ Each part is read for itself, and one of the wrong type counts as absent: no rec
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
 from shareasm.model import Author, Kind, Seen
 from shareasm.networks.bluesky import NETWORK, POST
-from shareasm.networks.bluesky.record import url_of
+from shareasm.networks.bluesky.record import parts_of, url_of
 from shareasm.networks.bluesky.wires import Event
 from shareasm.networks.bluesky.xrpc import text_of
 
 FIRST_POST = datetime(2006, 3, 21, tzinfo=UTC)
 """Nobody posted anywhere before. An imported post may be older than Bluesky."""
+
+ADDRESS_OF_POST = re.compile(rf"at://[^/\s]+/{re.escape(POST)}/[^/\s]+")
 
 
 def seen_post(event: Event) -> Seen:
@@ -46,7 +48,7 @@ def seen_post(event: Event) -> Seen:
         root_id=root,
         mentions=_unique(text_of(one.get("did")) for one in features),
         media=_unique(_pictures(event.did, embed)),
-        url=url_of(event.uri),
+        url=url_of(event.did, event.rkey),
         edited_at=event.at if event.what == "update" else None,
         raw=_raw(event),
     )
@@ -57,6 +59,7 @@ def seen_repost(event: Event) -> Seen | None:
     subject = text_of(_dict(event.record.get("subject")).get("uri"))
     if not _is_post(subject):
         return None
+    did, _, rkey = parts_of(subject)
     return Seen(
         network=NETWORK,
         native_id=event.uri,
@@ -65,7 +68,7 @@ def seen_repost(event: Event) -> Seen | None:
         posted_at=_posted_at(event),
         text="",
         of_id=subject,
-        url=url_of(subject),
+        url=url_of(did, rkey),
         raw=_raw(event),
     )
 
@@ -99,12 +102,19 @@ def _posted_at(event: Event) -> datetime:
 
 
 def _raw(event: Event) -> bytes:
-    meta = {"seq": event.seq, "time": event.at, "did": event.did, "operation": event.what, "cid": event.cid}
-    return msgspec.json.encode({**meta, "uri": event.uri, "record": event.record})
+    meta = {
+        "seq": event.seq,
+        "time": event.at and event.at.isoformat(),
+        "did": event.did,
+        "operation": event.what,
+        "cid": event.cid,
+    }
+    # The slower encoder of the standard library: it takes numbers of every size.
+    return json.dumps({**meta, "uri": event.uri, "record": event.record}, ensure_ascii=False).encode(errors="replace")
 
 
 def _is_post(uri: str) -> bool:
-    return uri.startswith("at://") and f"/{POST}/" in uri
+    return ADDRESS_OF_POST.fullmatch(uri) is not None
 
 
 def _dict(value: Any) -> Mapping[str, Any]:

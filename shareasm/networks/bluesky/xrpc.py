@@ -265,5 +265,5 @@ def web_address(server: str, where: str) -> str:
 
 
 def text_of(value: Any) -> str:
-    """Return the value if it is text, else nothing."""
-    return value if isinstance(value, str) else ""
+    """Return the value if it is text, without the sign that no database takes, else nothing."""
+    return value.replace("\0", "") if isinstance(value, str) else ""

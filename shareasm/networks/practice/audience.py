@@ -121,7 +121,7 @@ class Audience:
             return
         said = self._pick("en", "flood", self._flood[0])
         if said:
-            text = f"{self._filled(said.text, self._flood[0])} #{self.opening.hashtag}"
+            text = f"{self._filled(said, self._flood[0])} #{self.opening.hashtag}"
             yield self._post(self._flood[0], "original", text, "en", (said.key,))
 
     def _original(self) -> Event | None:
@@ -134,7 +134,9 @@ class Audience:
         if said is None:
             return None
         links = (self._link(),) if author.group in "researcher NGO media government donor" and self._chance(0.3) else ()
-        text, keys = self._with_tail(self._filled(said.text, author), language, author)
+        text, keys = self._filled(said, author), ()
+        if pool == "original":
+            text, keys = self._with_tail(text, language, author)
         if self._chance(0.05):
             text = f"{text} @{self._dice.choice(self._guests).handle}"
         text = self._tagged(text)
@@ -145,7 +147,7 @@ class Audience:
         said = self._pick(author.languages[0], "alike", author) if author else None
         if author is None or said is None:
             return None
-        text = f"{self._filled(said.text, author)} #{_look_alike(self.opening.hashtag)}"
+        text = f"{self._filled(said, author)} #{_look_alike(self.opening.hashtag)}"
         return self._post(author, "original", text, author.languages[0], (said.key,))
 
     def _reply(self) -> Event | None:
@@ -174,7 +176,7 @@ class Audience:
         if said is None:
             return None
         self._busy.add(author.handle)
-        text = self._filled(said.text, author)
+        text = self._filled(said, author)
         if self._chance(0.3):
             text = f"@{target.by} {text}"
         if self._chance(tagged):
@@ -193,7 +195,7 @@ class Audience:
         said = self._pick(language, "quote", author, self._topic(target))
         if said is None:
             return None
-        text, keys = self._with_tail(self._filled(said.text, author), language, author)
+        text, keys = self._with_tail(self._filled(said, author), language, author)
         links = target.links if target.links and self._chance(0.5) else ()
         text = self._tagged(text) if self._chance(0.92) else text
         return self._post(author, "quote", text, language, (said.key, *keys), quote=target.id, links=links)
@@ -334,11 +336,13 @@ class Audience:
         topics = material().topics.items()
         return next((topic for topic, words in topics if any(word in text for word in words)), "any")
 
-    def _filled(self, text: str, author: Member) -> str:
+    def _filled(self, said: Line, author: Member) -> str:
+        """Return the line with places and numbers of its own."""
         fields = material().fields
         home = fields if author.country in material().abroad else material().places.get(author.country, fields)
-        return text.format(
-            place=self._dice.choice(home),
+        place = self._dice.choice(home)
+        return said.text.format(
+            place=material().spelled.get(said.key[:2], {}).get(place, place),
             field=self._dice.choice(fields),
             few=self._dice.randrange(3, 10),
             n=self._dice.randrange(11, 68),

@@ -73,6 +73,7 @@ class Material(msgspec.Struct):
     fields: list[str]
     languages: dict[str, list[str]]
     places: dict[str, list[str]]
+    spelled: dict[str, dict[str, str]]
     given: dict[str, list[str]]
     topics: dict[str, list[str]]
     organisations: list[str]
