@@ -29,7 +29,7 @@ def write_pages(file: Path, mentions: int, seed: int = 7) -> None:
             for n in range(start, min(start + 100, mentions)):
                 author = str(int(rng.paretovariate(0.9)) % 100_000 + 1)
                 people[author] = _person(author, rng)
-                at = (DAY + timedelta(seconds=86_400 * n / mentions)).isoformat().replace("+00:00", ".000Z")
+                at = (DAY + timedelta(seconds=86_400 * n // mentions)).isoformat().replace("+00:00", ".000Z")
                 post = _post(str(10**18 + n), author, at, rng)
                 if originals and rng.random() < 0.58:
                     of = originals[int(len(originals) * rng.random() ** 3)]

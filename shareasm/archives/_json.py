@@ -211,8 +211,13 @@ def or_none(body: bytes | Raw, shape: type[_Shape]) -> _Shape | None:
 
 def _salvaged(body: bytes | Raw, shape: type[_StructShape]) -> _StructShape:
     fields = decoded(body, dict[str, Raw])
-    wanted = {item.name: item for item in msgspec.structs.fields(shape) if item.encode_name in fields}
+    wanted = {item.name: item for item in _fields_of(shape) if item.encode_name in fields}
     return shape(**{name: _salvaged_value(fields[item.encode_name], item.type) for name, item in wanted.items()})
+
+
+@cache
+def _fields_of(shape: type[msgspec.Struct]) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(shape)  # it evaluates every annotation anew: once per shape is enough
 
 
 def _salvaged_value(raw: Raw, shape: Any) -> Any:
