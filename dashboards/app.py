@@ -23,6 +23,6 @@ page = st.navigation(
     position="top",
 )
 with ui.edge("desk"):
-    frame.head(page.title)
-    page.run()
+    if frame.head():
+        page.run()
     frame.foot(here())

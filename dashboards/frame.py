@@ -1,4 +1,4 @@
-"""Frame: what stands around every page: whose day it is, how fresh the numbers are, who sits here, and the stop button."""
+"""Frame: what stands around every page: whose day it is, how fresh its numbers are, and the stop button."""
 
 from __future__ import annotations
 
@@ -19,9 +19,17 @@ def chosen(desk: Here) -> Campaign:
     return next((campaign for campaign in found if campaign.folder == asked), None) or nearest(found, desk.now)
 
 
-def head(page: str) -> None:
-    """Draw the top of a page. Raise PlanError when the desk has no campaign yet."""
+def head() -> bool:
+    """Draw the top of a page. Return False when the desk has no campaign yet: then there is nothing else to draw."""
     desk = here()
+    if not campaigns(desk.store):
+        st.title("A new desk", anchor=False)
+        ui.empty(
+            "No campaign yet",
+            "Write one into scheduled\\_posts/, then run `shareasm plan sync`. `shareasm demo` shows an example day.",
+            ":material/campaign:",
+        )
+        return False
     campaign = chosen(desk)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
         with st.container(width="content", gap=None):
@@ -32,6 +40,7 @@ def head(page: str) -> None:
             people.person_menu(desk)
             stop.stop_button(desk, campaign)
     ui.live("bands", lambda: stop.bands(campaign), seconds=min(desk.refresh_seconds, 10))
+    return True
 
 
 def foot(desk: Here) -> None:
@@ -62,13 +71,11 @@ def _choose(desk: Here, campaign: Campaign) -> None:
     found = campaigns(desk.store)
     if len(found) < 2:
         return
-    names = {one.folder: one.name for one in found}
-    folders = list(names)
+    folders = [one.folder for one in found]  # as they stand in the address
     st.selectbox(
         "Campaign",
         folders,
         index=folders.index(campaign.folder),
-        format_func=lambda folder: names[folder],
         key=CAMPAIGN,
         bind="query-params",
         label_visibility="collapsed",

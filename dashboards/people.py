@@ -66,7 +66,9 @@ def ask_name(here: Here, *, key: str) -> str:
         names = list(here.desk.people)
         index = names.index(known) if known in names else None
         return st.selectbox("Who are you?", names, index=index, key=key, placeholder="Choose your name") or ""
-    typed = st.text_input("Your name", value=known, key=key, max_chars=60, help="It stands in the audit log.")
+    typed = st.text_input(
+        "Your name", value=known, key=key, max_chars=60, live=True, help="It stands in the audit log."
+    )
     return (typed or "").strip() if _NAME.fullmatch((typed or "").strip()) else ""
 
 

@@ -59,7 +59,11 @@ DELIVERY_STATES: dict[DeliveryState, Shown] = {
         "asks for a person", "Needs you", ":material/front_hand:", "red", "The desk cannot know. Look, then decide."
     ),
     S.FAILED: Shown(
-        "asks for a person", "Failed", ":material/error:", "red", "The network refused it. Change the post, or let it go."
+        "asks for a person",
+        "Failed",
+        ":material/error:",
+        "red",
+        "The network refused it. Change the post, or let it go.",
     ),
     S.MISSED: Shown(
         "asks for a person", "Missed", ":material/event_busy:", "red", "Its last moment passed before it could be sent."

@@ -60,7 +60,8 @@ def _band(desk: Here, switch: Switch, campaign: Campaign) -> None:
 @st.dialog("Stop sending", icon=":material/front_hand:")
 def _stop_dialog(campaign: Campaign) -> None:
     desk = here()
-    scope = st.pills("What", list(_SCOPES), format_func=_SCOPES.get, default="all", required=True, key="stop_scope")
+    words = _SCOPES.__getitem__
+    scope = st.pills("What", list(_SCOPES), format_func=words, default="all", required=True, key="stop_scope")
     key = _ask_key(desk, campaign, str(scope))
     reason = st.text_input("Why", key="stop_why", max_chars=200, placeholder="Shown to everyone while it is stopped")
     name = people.ask_name(desk, key="stop_by")

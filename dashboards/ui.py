@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 import altair as alt
 import streamlit as st
 
-from dashboards import states, times
+from dashboards import times
 from dashboards.desk_state import Here
 from dashboards.states import Shown
 from shareasm.errors import DeskError
@@ -243,7 +243,9 @@ def receipt_words(delivery: Delivery, zone: str) -> str:
 
 def draw_chart(chart: alt.LayerChart) -> None:
     """Draw a chart as its function made it: the height it names is that of the plot, and its words are its alt text."""
-    st.altair_chart(chart.properties(autosize=alt.AutoSizeParams(type="fit-x", contains="padding")), theme=None)
+    words = str(chart.to_dict().get("description", ""))
+    fitted = chart.properties(autosize=alt.AutoSizeParams(type="fit-x", contains="padding"), description=alt.Undefined)
+    st.altair_chart(fitted, theme=None, alt=words)
 
 
 def mode() -> Literal["light", "dark"]:

@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 
 import altair as alt
 
-from shareasm.measure.words import UNSURE, counted, in_order, network_name, percent
+from shareasm.measure.words import UNSURE, counted, in_order, network_name, percent, readable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,7 +111,7 @@ def by_language(
     data = alt.InlineData(values=cast("Any", rows))
     longest = max([1, *(row["spoken"] for row in rows)])
     order = alt.Y("name:N", sort=[row["name"] for row in rows], title=None, axis=alt.Axis(labelLimit=170 * scale))
-    length = alt.X("spoken:Q", scale=alt.Scale(domain=[0, longest * 1.3], zero=True, nice=False), axis=None)
+    length = alt.X("spoken:Q", stack=None, scale=alt.Scale(domain=[0, longest * 1.3], zero=True), axis=None)
     bars = alt.Chart(data).mark_bar(color=BARS[mode], height={"band": 0.62}, cornerRadiusEnd=2).encode(order, length)
     numbers = (
         alt.Chart(data)
@@ -137,9 +137,6 @@ def as_svg(chart: alt.LayerChart) -> str:
     import vl_convert
 
     return vl_convert.vegalite_to_svg(chart.to_json(), allowed_base_urls=[])
-
-
-# ── What is drawn over time ──────────────────────────────────────────────────────────────────────────────────────────
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,9 +312,6 @@ def _time_axis(plot: _Plot) -> alt.Axis:
     return alt.Axis(format="%H:%M" if is_short else "%-d %b", labelAngle=0, labelOverlap=True, tickCount=ticks)
 
 
-# ── Our posts ────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _by_message(ours: Sequence[_Own]) -> list[_Own]:
     """Return each post once, where it came out first: one message on three accounts is one pin."""
     first: dict[str, _Own] = {}
@@ -378,7 +372,7 @@ def _name(pins: Sequence[_Pin], buckets: Sequence[_Bucket], taken: list[Box], pl
     for pin in sorted(pins, key=lambda pin: -pin.mentions):
         own = _triangle(pin, plot)
         others = [*taken, *(box for box in triangles if box != own)]
-        middle, half = plot.right(pin.at), len(pin.label) * 3.5 * plot.scale + 3
+        middle, half = plot.right(pin.at), len(pin.label) * 3.5 * plot.scale + 6
         low = own[3]
         while low + 16 * plot.scale <= plot.height:
             box = (middle - half, middle + half, low, low + 16 * plot.scale)
@@ -400,9 +394,6 @@ def _meets(one: Box, other: Box) -> bool:
     return one[0] < other[1] and other[0] < one[1] and one[2] < other[3] and other[2] < one[3]
 
 
-# ── What nobody collected ────────────────────────────────────────────────────────────────────────────────────────────
-
-
 def _gap_layers(gaps: Sequence[_Gap], plot: _Plot) -> tuple[list[alt.Chart], list[Box]]:
     """Hatch the gaps over the whole height and name them at the top; return the layers and the room that names take."""
     bands = [band for gap in gaps if (band := _band(gap, plot))]
@@ -411,23 +402,26 @@ def _gap_layers(gaps: Sequence[_Gap], plot: _Plot) -> tuple[list[alt.Chart], lis
     names, taken = _gap_names(bands, plot)
     hatch = [line for start, end in _merged(bands) for line in _hatch(start, end, plot)]
     rows = [
-        {"from": _iso(start), "to": _iso(end), "label": f"{gap.name}, {_span(start, end)}", "why": gap.why[:120]}
+        {
+            "from": _iso(start), "to": _iso(end), "low": 0, "high": plot.top,
+            "label": f"{gap.name}, {_span(start, end)}", "why": gap.why[:120],
+        }
         for start, end, gap in bands
-    ]
+    ]  # fmt: skip
     grey = GREY[plot.mode]
-    wide = (alt.X("from:T", scale=plot.x), alt.X2("to:T"))
+    wide = (
+        alt.X("from:T", scale=plot.x), alt.X2("to:T"), alt.Y("low:Q", scale=plot.y), alt.Y2("high:Q")
+    )  # fmt: skip
     layers = [
         alt.Chart(alt.InlineData(values=cast("Any", rows)))
         .mark_rect(color=grey, opacity=0.08)
         .encode(
             *wide,
-            y=alt.value(0),
-            y2=alt.value(plot.height),
             tooltip=[alt.Tooltip("label:N", title="Not collected"), alt.Tooltip("why:N", title="Why")],
         ),
         alt.Chart(alt.InlineData(values=cast("Any", hatch)))
         .mark_rule(color=grey, opacity=0.5, strokeWidth=plot.scale)
-        .encode(*wide, alt.Y("low:Q", scale=plot.y), alt.Y2("high:Q")),
+        .encode(*wide),
         alt.Chart(alt.InlineData(values=cast("Any", names)))
         .mark_text(align="left", baseline="top", dx=4, fontSize=12 * plot.scale, color=grey)
         .encode(alt.X("at:T", scale=plot.x), alt.Y("low:Q", scale=plot.y), alt.Text("name:N")),
@@ -483,9 +477,6 @@ def _hatch(start: datetime, end: datetime, plot: _Plot) -> Iterator[dict[str, An
             "low": (left - offset) / high * plot.top, "high": (right - offset) / high * plot.top,
         }  # fmt: skip
         offset += step
-
-
-# ── Words, rows and the common finish ────────────────────────────────────────────────────────────────────────────────
 
 
 def _network_words(buckets: Sequence[_Bucket]) -> str:
@@ -563,9 +554,10 @@ def _config(mode: Mode, scale: float) -> dict[str, Any]:
 
 
 def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a frame as plain values: None for what is missing, datetimes for moments."""
+    """Return the rows of a frame as plain values: None for what is missing, moments, and words that can be drawn."""
     known = frame.astype(object).where(frame.notna(), None)
-    return cast("list[dict[str, Any]]", known.to_dict("records"))
+    rows = cast("list[dict[str, Any]]", known.to_dict("records"))
+    return [{name: readable(one) if isinstance(one, str) else one for name, one in row.items()} for row in rows]
 
 
 def _wall(at: datetime, zone: str) -> datetime:

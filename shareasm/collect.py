@@ -6,24 +6,28 @@ behind it. What a source could not show is a gap with its reason. Archives come 
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from shareasm import archives
-from shareasm.errors import ArchiveError, LoginNeeded, NetworkError, NoCredits, Refused
+from shareasm.errors import ArchiveError, DeskError, LoginNeeded, NetworkError, NoCredits, Refused, StoreError
 from shareasm.model import Campaign, Clock, Counted, Page, Query, Seen, Tally
 from shareasm.networks import Source
 from shareasm.store import Store
 from shareasm.store.conversation import Candidate, Intake
 from shareasm.text import TagRule, detect_language
 
+log = logging.getLogger("shareasm.collect")
+
 LEASE = timedelta(seconds=30)
 LONGEST_PAUSE_SECONDS = 60.0
-IMPORT_ROWS = 1_000
+STOPS = (LoginNeeded, NoCredits, Refused)
+"""Asking again would bring the same answer: a person has to act first."""
 
 Handles = frozenset[tuple[str, str]]
 
@@ -67,9 +71,7 @@ def listener(
     campaign_id = store.campaigns.id_of(campaign.folder)
     words = " OR ".join(f"#{tag}" for tag in campaign.hashtags)
     source_id = store.sources.open(campaign_id, source.network, source.server, words)
-    return Listener(
-        campaign, campaign_id, source, source_id, store, clock, owner, TagRule.of(campaign), own_handles
-    )
+    return Listener(campaign, campaign_id, source, source_id, store, clock, owner, TagRule.of(campaign), own_handles)
 
 
 def sweep(listen: Listener) -> Tally:
@@ -114,22 +116,24 @@ def take(listen: Listener, page: Page) -> Tally:
     )
 
 
-def judge(rule: TagRule, seen: Seen) -> Candidate:
+def judge(rule: TagRule, seen: Seen, *, told: bool = False) -> Candidate:
     """Return the post with the campaign's spelling of its hashtag and with its language. Pure.
 
-    The network's own language stands where it gave one; only then does the desk read the text itself.
+    The network's own language stands where it gave one; only then does the desk read the text itself, and only of what
+    counts. `told` says that a person imports it as this campaign's conversation.
     """
     spelling = rule.match(seen.text, seen.tags) or "" if seen.public else ""
-    if seen.language:
-        return Candidate(seen, spelling, seen.language.split("-")[0].lower(), "network")
-    if not spelling:
-        return Candidate(seen, spelling, "", "")
-    return Candidate(seen, spelling, detect_language(seen.text)[0], "detected")
+    given = seen.language.split("-")[0].lower()
+    if 2 <= len(given) <= 3 and given.isascii() and given.isalpha():
+        return Candidate(seen, spelling, given, "network", told)
+    if not spelling and not told:
+        return Candidate(seen)
+    return Candidate(seen, spelling, detect_language(seen.text)[0], "detected", told)
 
 
 def note_failure(listen: Listener, error: NetworkError) -> None:
     """Keep that the source could not be read: a gap is open from where it was complete."""
-    stopped = isinstance(error, (LoginNeeded, NoCredits, Refused))
+    stopped = isinstance(error, STOPS)
     listen.store.sources.failed(listen.source_id, listen.clock.now(), str(error), stopped=stopped)
 
 
@@ -146,15 +150,24 @@ def listen_on(listen: Listener, stop: Callable[[], bool], wait: Callable[[float]
                     pause = 1.0
                     if stop():
                         break
-        except (LoginNeeded, NoCredits, Refused) as error:
-            note_failure(listen, error)
-            return
         except NetworkError as error:
-            note_failure(listen, error)
+            _try(lambda: note_failure(listen, error))  # noqa: B023 - called at once
+            if isinstance(error, STOPS):
+                break
+        except StoreError as error:  # a full disk, a database that is restarted: it is read on from the last cursor
+            log.warning("%s: %s", listen.source.network, error)
         if not stop():
             wait(pause * random.uniform(0.75, 1.25))  # noqa: S311 - jitter, not a secret
             pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
-    listen.store.sources.release(listen.source_id, listen.owner)
+    _try(lambda: listen.store.sources.release(listen.source_id, listen.owner))
+
+
+def _try(step: Callable[[], object]) -> None:
+    """Do what only tells others how things are: where the database cannot be written, the log has to do."""
+    try:
+        step()
+    except StoreError as error:
+        log.warning("%s", error)
 
 
 # ── Archives ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -178,10 +191,13 @@ def import_files(
     """
     campaign_id = store.campaigns.id_of(campaign.folder)
     done = Imported()
-    opened = [(file, *_open(file, format_name)) for file in files]  # a file that nobody can read stops all before any
-    done.format = ", ".join(dict.fromkeys(archive.NAME for _, archive, _ in opened))
-    for file, archive, content in opened:
-        with content:
+    with ExitStack() as stack:
+        opened = []
+        for file in files:  # a file that nobody can read stops all before any
+            archive, content = _open(file, format_name)
+            opened.append((file, archive, stack.enter_context(content)))
+        done.format = ", ".join(dict.fromkeys(archive.NAME for _, archive, _ in opened))
+        for file, archive, content in opened:
             _import_file(store, campaign, campaign_id, file, archive, content, clock, own_handles, done, progress)
     return done
 
@@ -204,12 +220,12 @@ def _import_file(
     size = file.stat().st_size
     try:
         for batch in archive.read(content):
-            candidates = [replace(judge(rule, seen), told=True) for seen in batch.seen]
-            intake = Intake(candidates, [judge(rule, seen) for seen in batch.context], batch.removed)
+            candidates = [judge(rule, seen, told=True) for seen in batch.seen]
+            intake = Intake(candidates, [judge(rule, seen) for seen in batch.context], batch.removed, batch.accounts)
             faults = [(str(file), fault.line, fault.why) for fault in batch.faults]
             done.problems += faults
             done.counted += batch.counted
-            if candidates or batch.removed:
+            if candidates or batch.removed or batch.accounts:
                 done.tally += store.conversation.put(
                     campaign_id, source_id, intake, at=clock.now(), own_handles=own_handles
                 )

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from shareasm.errors import LoginNeeded, NetworkError, PlanError, RateLimited, Refused
+from shareasm.errors import LoginNeeded, NetworkError, NoCredits, PlanError, RateLimited, Refused
 from shareasm.model import (
     Absent,
     Clock,
@@ -36,8 +36,13 @@ from shareasm.store import Store
 from shareasm.store.queue import Begun, Stale
 
 PREPARE_AHEAD = timedelta(minutes=10)
+PREPARE_AT_ONCE = 20
+"""How many deliveries are prepared before the next one is sent: a long queue must not hold up its own first post."""
 FIRST_WAIT = timedelta(seconds=15)
 LONGEST_WAIT = timedelta(minutes=15)
+SHORTEST_REST = timedelta(seconds=1)
+LONGEST_REST = timedelta(days=1)
+"""A network's word until when to wait is taken within these bounds: a wrong header must not hammer it, nor hold us for years."""
 
 ReadMedia = Callable[[str, Media], bytes]
 """Returns the bytes of a picture of a campaign. Raises PlanError when they are not those that were approved."""
@@ -70,7 +75,7 @@ def run_lane(lane: Lane, stop: Callable[[], bool]) -> int:
 
 def publish_next(lane: Lane) -> bool:
     """Publish the account's next due delivery. Return False when there is none."""
-    if not prepare(lane, until=lane.clock.now()):
+    if not prepare(lane, until=lane.clock.now(), at_most=PREPARE_AT_ONCE):
         return False
     delivery = lane.store.queue.claim(lane.name, lane.worker, lane.clock, lane.timings)
     if delivery is None:
@@ -112,7 +117,7 @@ def settle(lane: Lane, begun: Begun, outcome: Outcome) -> None:
         case Sent(receipt):
             queue.confirm(delivery, lane.worker, receipt, lane.clock)
         case NotApplied():
-            again = outcome.until or lane.clock.now() + _wait(delivery)
+            again = _within_reason(lane.clock.now(), outcome.until, _wait(delivery))
             queue.refused(delivery, lane.worker, outcome, lane.clock, again_at=again)
         case Unknown(why, status):
             queue.unknown(delivery, lane.worker, why, lane.clock, settle=lane.settle(), http_status=status)
@@ -148,12 +153,15 @@ def recover(lane: Lane, dead_workers: Collection[str]) -> int:
     return lane.store.queue.recover(lane.name, lane.clock, settle=lane.settle(), dead_workers=dead_workers)
 
 
-def prepare(lane: Lane, *, until: datetime) -> bool:
+def prepare(lane: Lane, *, until: datetime, at_most: int | None = None) -> bool:
     """Upload the pictures of what is due by then. An upload is invisible, so repeating it is harmless.
 
-    Return False when the account cannot be used now: its deliveries wait.
+    Return False when the account cannot be used now: its deliveries wait. A picture that cannot be uploaded now holds up
+    its own delivery and no other.
     """
-    for delivery in lane.store.queue.upcoming(lane.name, until):
+    if lane.name in lane.store.workers.closed(lane.clock.now()):
+        return False
+    for delivery in lane.store.queue.upcoming(lane.name, until, limit=at_most):
         have = lane.store.workers.ready(lane.name, [media.digest for media in delivery.frozen.media])
         for media in delivery.frozen.media:
             if media.digest not in have and not _prepare(lane, delivery, media):
@@ -168,14 +176,14 @@ def _prepare(lane: Lane, delivery: Delivery, media: Media) -> bool:
         lane.store.workers.keep_ready(lane.name, media.digest, lane.account.prepare(media, content), now)
     except (PlanError, Refused) as error:  # this picture will never do; the others may
         lane.store.queue.fail(delivery.id, str(error))
-        return True
-    except LoginNeeded as error:
+    except (LoginNeeded, NoCredits) as error:
         lane.store.switches.pause("account", lane.name, by="desk", role="desk", reason=str(error), at=now)
         return False
-    except NetworkError as error:
-        until = error.until if isinstance(error, RateLimited) and error.until else now + FIRST_WAIT
-        lane.store.queue.close(lane.name, until, str(error))
+    except RateLimited as error:
+        lane.store.queue.close(lane.name, _within_reason(now, error.until, FIRST_WAIT), str(error))
         return False
+    except NetworkError as error:
+        lane.store.queue.postpone(delivery.id, now, now + FIRST_WAIT, str(error))
     return True
 
 
@@ -190,6 +198,10 @@ def assert_has_wire(delivery: Delivery) -> None:
     """Refuse to look up what has no bytes: an unconfirmed delivery always has those of its first intent."""
     if delivery.wire is None:
         raise ValueError(f"{delivery.id} is unconfirmed without an intent")
+
+
+def _within_reason(now: datetime, until: datetime | None, otherwise: timedelta) -> datetime:
+    return min(max(until or now + otherwise, now + SHORTEST_REST), now + LONGEST_REST)
 
 
 def _wait(delivery: Delivery) -> timedelta:

@@ -1,7 +1,7 @@
 """Worker: the clock. It calls publish and collect at the right moments; nothing else schedules.
 
-APScheduler is the clock only: UTC, a memory job store, jobs that carry nothing. The truth is in the database, so a worker
-may die at any line and the next one goes on. One thread per account publishes, one per source listens.
+APScheduler is the clock only: UTC, a memory job store, jobs that carry nothing. The truth is in the database, so a
+worker may die at any line and the next one goes on. One thread per account publishes, one per source listens.
 """
 
 from __future__ import annotations
@@ -187,7 +187,7 @@ class Worker:
             try:
                 account = open_account(self.desk, name, self.clock)
             except DeskError as error:
-                self._tell("account", f"{name}: {error}")
+                self.tell("account", f"{name}: {error}")
                 continue
             self.lanes[name] = publish.Lane(
                 name, account, self.store, self.clock, self.process.id, self.timings, picture_reader(self.desk)
@@ -213,6 +213,8 @@ class Worker:
         for lane in self.lanes.values():
             publish.recover(lane, [worker.id for worker in gone])
         for worker in gone:
+            for source in self.store.sources.states():
+                self.store.sources.release(source.id, worker.id)
             self.store.workers.leave(worker)
 
     def prepare(self) -> None:
@@ -232,12 +234,15 @@ class Worker:
         )
 
     def read_limits(self) -> None:
-        """Ask each server what it accepts and keep it for checks."""
-        for name, lane in self.lanes.items():
-            try:
-                self.store.workers.keep_limits(name, lane.account.limits(), self.clock.now())
-            except NetworkError as error:
-                self._tell("limits", f"{name}: {error}")
+        """Ask each server that knows us what it accepts and keep it for checks."""
+        for name in sorted(self._introduced):
+            self._keep_limits(self.lanes[name])
+
+    def _keep_limits(self, lane: publish.Lane) -> None:
+        try:
+            self.store.workers.keep_limits(lane.name, lane.account.limits(), self.clock.now())
+        except NetworkError as error:
+            self.tell("limits", f"{lane.name}: {error}")
 
     def listeners(self, campaigns: list[Campaign] | None = None) -> list[collect.Listener]:
         """Return a listener for each campaign at each place where the desk listens and that can be opened."""
@@ -247,7 +252,7 @@ class Worker:
                 try:
                     found.append(self.listener(campaign, place))
                 except DeskError as error:
-                    self._tell("source", f"{place.network}: {error}")
+                    self.tell("source", f"{place.network}: {error}")
         return found
 
     def listener(self, campaign: Campaign, place: ListenSettings) -> collect.Listener:
@@ -269,7 +274,7 @@ class Worker:
             jobstores={"default": MemoryJobStore()},
             job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1},
         )
-        scheduler.add_listener(lambda event: self._tell("clock", repr(event.exception)), EVENT_JOB_ERROR)
+        scheduler.add_listener(lambda event: self.tell("clock", repr(event.exception)), EVENT_JOB_ERROR)
         with self._pooled():
             self.guarded(self.beat)()
             self.guarded(self.recover)()
@@ -302,7 +307,7 @@ class Worker:
         """End when the scheduler's thread died: a worker that looks alive and does nothing is the worst kind."""
         thread = getattr(scheduler, "_thread", None)
         if thread is not None and not thread.is_alive():
-            self._tell("clock", "the scheduler's thread ended; this worker ends too")
+            self.tell("clock", "the scheduler's thread ended; this worker ends too")
             self.stopping.set()
 
     def _wake(self, scheduler) -> None:
@@ -360,13 +365,14 @@ class Worker:
         except (Unreachable, RateLimited) as error:
             until = error.until if isinstance(error, RateLimited) and error.until else now + publish.FIRST_WAIT
             self.store.queue.close(lane.name, until, str(error))
-            self._tell("account", str(error))
+            self.tell("account", str(error))
             return False
         except (NetworkError, ConfigError) as error:
             self.store.switches.pause("account", lane.name, by="desk", role="desk", reason=str(error), at=now)
-            self._tell("account", str(error))
+            self.tell("account", str(error))
             return False
         self._introduced.add(lane.name)
+        self._keep_limits(lane)
         return True
 
     def _has_desk_paused(self, account: str) -> bool:
@@ -386,14 +392,14 @@ class Worker:
             try:
                 step()
             except DeskError as error:
-                self._tell("error", str(error))
+                self.tell("error", str(error))
             except Exception as error:  # the worker's loop is the one place that may not end
                 log.exception("A step of the worker failed")
-                self._tell("bug", f"{type(error).__name__}: {error}")
+                self.tell("bug", f"{type(error).__name__}: {error}")
 
         return guarded
 
-    def _tell(self, kind: str, words: str) -> None:
+    def tell(self, kind: str, words: str) -> None:
         """Log a sentence, and write it down once a minute at most, so that a fault cannot flood the disk."""
         last = self._told.get(words)
         if last is not None and time.monotonic() - last < 60:
@@ -409,8 +415,8 @@ class Worker:
 class Listening:
     """The threads that listen, one per campaign and place: started when a campaign appears, ended when it is over.
 
-    A place that cannot be opened, and a thread that a fault of ours ended, are tried again after a minute. A source that
-    a person has to look after first (a refused key, no credits) stays stopped until the worker is started again.
+    A place that cannot be opened, and a thread that a fault of ours ended, are tried again after a minute. A source
+    that a person has to look after first (a refused key, no credits) stays stopped until the worker starts again.
     """
 
     def __init__(self, worker: Worker, campaigns: Callable[[], list[Campaign]]) -> None:
@@ -418,6 +424,7 @@ class Listening:
         self._campaigns = campaigns
         self._threads: dict[_Ear, threading.Thread] = {}
         self._not_before: dict[_Ear, float] = {}
+        self._said: dict[_Ear, str] = {}
         self._wanted: frozenset[str] = frozenset()
 
     def keep_up(self) -> None:
@@ -427,8 +434,12 @@ class Listening:
         for campaign in campaigns:
             for place in self._worker.desk.sources():
                 ear = _Ear(campaign.folder, _words_of(campaign), place)
-                if ear not in self._threads and time.monotonic() >= self._not_before.get(ear, 0.0):
+                if not self._is_held(ear) and time.monotonic() >= self._not_before.get(ear, 0.0):
                     self._start(ear, campaign)
+
+    def _is_held(self, ear: _Ear) -> bool:
+        """Tell whether the campaign is heard at this place, be it still by its former words."""
+        return any(other.folder == ear.folder and other.place == ear.place for other in list(self._threads))
 
     def is_idle(self) -> bool:
         """Return True when nothing listens any more."""
@@ -442,29 +453,34 @@ class Listening:
 
     def _start(self, ear: _Ear, campaign: Campaign) -> None:
         self._not_before[ear] = time.monotonic() + OPEN_AGAIN_SECONDS
-        listener: list[collect.Listener] = []
-        self._worker.guarded(lambda: listener.append(self._worker.listener(campaign, ear.place)))()
-        for one in listener:
-            thread = threading.Thread(
-                target=self._listen, args=(ear, one), name=f"listen-{ear.place.network}", daemon=True
-            )
-            self._threads[ear] = thread
-            thread.start()
+        try:
+            listener = self._worker.listener(campaign, ear.place)
+        except DeskError as error:
+            if self._said.get(ear) != str(error):  # once, not each minute
+                self._said[ear] = str(error)
+                self._worker.tell("source", f"{ear.place.network}: {error}")
+            return
+        name = f"listen-{ear.place.network}"
+        thread = threading.Thread(target=self._listen, args=(ear, listener), name=name, daemon=True)
+        self._threads[ear] = thread
+        thread.start()
 
     def _listen(self, ear: _Ear, listener: collect.Listener) -> None:
         worker = self._worker
-        ended_well = threading.Event()
+        is_for_good = False
+
+        def is_over() -> bool:
+            return worker.stopping.is_set() or ear.words not in self._wanted
 
         def listen() -> None:
-            collect.listen_on(
-                listener, lambda: worker.stopping.is_set() or ear.words not in self._wanted, worker.stopping.wait
-            )
-            ended_well.set()
+            nonlocal is_for_good
+            collect.listen_on(listener, is_over, worker.stopping.wait)
+            is_for_good = not is_over()
 
         worker.guarded(listen)()
-        if not ended_well.is_set() or ear.words not in self._wanted:
-            self._not_before[ear] = time.monotonic() + OPEN_AGAIN_SECONDS
-            self._threads.pop(ear, None)
+        self._not_before[ear] = time.monotonic() + OPEN_AGAIN_SECONDS
+        if not is_for_good:
+            del self._threads[ear]
 
 
 @dataclass(frozen=True, slots=True)
@@ -490,8 +506,8 @@ def _words_of(campaign: Campaign) -> str:
 class RehearsalClock:
     """The desk's time in a rehearsal: it runs at a speed of its own and waits for the work of each moment.
 
-    Because it stands still while something is done, nothing is late or missed for the speed's sake, and the same plan and
-    seed give the same day at any speed.
+    Because it stands still while something is done, nothing is late or missed for the speed's sake, and the same plan
+    and seed give the same day at any speed.
     """
 
     def __init__(self, start: datetime) -> None:
@@ -513,9 +529,9 @@ class RehearsalClock:
 def rehearse(
     worker: Worker, clock: RehearsalClock, *, until: datetime, speed: float, tell: Callable[[datetime, Tally], object]
 ) -> Tally:
-    """Let the desk live from the clock's moment to `until`, so many times faster than the world. Return what was collected.
+    """Let the desk live from the clock's moment to `until`, so many times faster than the world.
 
-    The clock goes from one moment that matters to the next and waits for the work of each.
+    Return what was collected. The clock goes from one moment that matters to the next and waits for the work of each.
     """
     listeners = worker.listeners()
     total = Tally()

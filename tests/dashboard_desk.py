@@ -1,6 +1,7 @@
-"""A desk to look at: one campaign with posts in every state and an invented audience, made through the desk's own doors.
+"""A desk to look at: one campaign with posts in every state and an invented audience.
 
-Nobody in it exists. `empty_desk` has no campaign, `example_desk` is the afternoon of a rehearsed day.
+It is made through the desk's own doors, and nobody in it exists. `empty_desk` has no campaign, `example_desk` is the
+afternoon of a rehearsed day.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from shareasm.model import (
     Receipt,
     Seen,
     Timings,
+    digest_of,
 )
 from shareasm.plan.sign_off import approve
 from shareasm.plan.sync import sync
@@ -84,8 +86,8 @@ languages = ["en", "fr", "es", "sw"]
 # message: local time, status, and a text per language. `---` begins the next part of a thread.
 MESSAGES: dict[str, tuple[str, str, dict[str, str]]] = {
     "welcome": ("08:00", "ready", {
-        "en": "Good morning and welcome to #shareASM day. Miners, neighbours, researchers, officials: where are you, and "
-              "what is mined there?",
+        "en": "Good morning and welcome to #shareASM day. Miners, neighbours, researchers, officials: where are you, "
+              "and what is mined there?",
         "fr": "Bonjour et bienvenue à la journée #shareASM. Où êtes-vous, et qu'y extrait-on ?",
         "es": "Buenos días y bienvenidos a #shareASM. ¿Dónde están y qué se extrae allí?",
         "sw": "Habari za asubuhi, karibuni #shareASM. Uko wapi, na nini kinachimbwa huko?",
@@ -138,7 +140,7 @@ MESSAGES: dict[str, tuple[str, str, dict[str, str]]] = {
         "es": "Oro justo: ¿quién paga la prima y quién la recibe? #shareASM",
     }),
     "who-counts": ("18:30", "draft", {"en": "Who counts the miners, and who is not counted? #shareASM"}),
-    "numbers": ("19:00", "ready", {"en": "The numbers of the day. " + "Each of them was somebody. " * 11 + "#shareASM"}),
+    "numbers": ("19:00", "ready", {"en": "The numbers. " + "Each of them was somebody. " * 11 + "#shareASM"}),
     "thanks": ("20:30", "ready", {
         "en": "Thank you. We read every word and will publish what we learnt. #shareASM",
         "fr": "Merci. Nous avons tout lu et publierons ce que nous avons appris. #shareASM",
@@ -243,7 +245,9 @@ def _write_campaign(folder: Path) -> None:
 
 def _plan(store: Store, desk: Desk) -> None:
     sync(store, desk, FOLDER, limits=LIMITS, now=DAY)
-    wanted = [p.post.id for p in store.posts.all(FOLDER) if p.state == "in_review" and p.post.message not in NOT_APPROVED]
+    wanted = [
+        p.post.id for p in store.posts.all(FOLDER) if p.state == "in_review" and p.post.message not in NOT_APPROVED
+    ]
     approve(store, desk, FOLDER, wanted, by=BOSS, limits=LIMITS, now=DAY)
     campaign_id = store.campaigns.id_of(FOLDER)
     store.posts.withdraw(campaign_id, "rain.en" if _has(store, "rain.en") else "rain", by=BOSS, role="approver",
@@ -287,28 +291,18 @@ def _lane(store: Store, account: str, clock: DeskClock) -> None:
             return
         if store.queue.intent(delivery, {"text": delivery.frozen.text}, WORKER, clock, TIMINGS) is None:
             continue
-        _mend(store)
         if story == "sending":
             return
         _end(store, delivery, story, clock)
-
-
-def _mend(store: Store) -> None:  # TEMPORARY: store.queue.intent writes key_used_at as text
-    import sqlite3
-
-    with sqlite3.connect(str(store.database.file)) as c:
-        rows = c.execute("select id, key_used_at from deliveries where typeof(key_used_at)='text'").fetchall()
-        for i, at in rows:
-            us = int(datetime.fromisoformat(at).replace(tzinfo=UTC).timestamp() * 1e6)
-            c.execute("update deliveries set key_used_at=? where id=?", (us, i))
-    c.close()
 
 
 def _hold_back(store: Store, account: str, clock: DeskClock) -> None:
     """Let the French “safety” on Bluesky wait until its last moment has passed."""
     for delivery in store.queue.upcoming(account, clock.now()):
         if delivery.post.startswith("safety.fr") and account == "our-bluesky" and not delivery.tries:
-            store.queue.close(account, delivery.not_after + timedelta(seconds=1), "Rate limit: 300 of 300 requests used")
+            store.queue.close(
+                account, delivery.not_after + timedelta(seconds=1), "Rate limit: 300 of 300 requests used"
+            )
             late = delivery.not_after + timedelta(seconds=2)
             store.queue.sort_out([account], late)
 
@@ -333,7 +327,9 @@ def _end(store: Store, delivery: Delivery, story: str, clock: DeskClock) -> None
         queue.refused(delivery, WORKER, NotApplied("content", words, http_status=403), clock, again_at=clock.now())
     elif story in {"unconfirmed", "needs_human"}:
         why = "no answer within 20 s"
-        queue.unknown(delivery, WORKER, why, clock, settle=timedelta(0) if story == "needs_human" else timedelta(minutes=1))
+        queue.unknown(
+            delivery, WORKER, why, clock, settle=timedelta(0) if story == "needs_human" else timedelta(minutes=1)
+        )
         for _ in range(2 if story == "needs_human" else 0):
             clock.at += TIMINGS.look_again
             looked = queue.to_look_up(delivery.account, WORKER, clock, TIMINGS)
@@ -342,7 +338,7 @@ def _end(store: Store, delivery: Delivery, story: str, clock: DeskClock) -> None
     else:
         at = clock.now() + timedelta(milliseconds=400 if story == "published" else 190_000)
         host = {"mastodon": "social.example", "bluesky": "bsky.example", "x": "x.example"}[delivery.network]
-        url = f"https://{host}/desk/{abs(hash((delivery.post, delivery.part))) % 10**9}"
+        url = f"https://{host}/desk/{digest_of(delivery.id)[:9]}"
         queue.confirm(delivery, WORKER, Receipt(f"id-{delivery.id}", url, at=at), clock)
 
 
@@ -353,8 +349,9 @@ FIRST = ("Amina", "Kofi", "Neema", "Rosa", "Luis", "Fatou", "Juma", "Hery", "Pri
 LAST = ("of the washing plant", "Mwakasege", "Quispe", "Traoré", "Rakoto", "Boateng", "Tadesse", "at the cooperative",
         "Huamán", "Diallo", "from Geita", "Okello")  # fmt: skip
 SAYINGS = {
-    "en": ("We wash by hand and sell by the gram.", "Our licence took three years.", "The buyer sets the price, always.",
-           "Two shafts closed after the rain.", "My daughter keeps the books of the cooperative.",
+    "en": ("We wash by hand and sell by the gram.", "Our licence took three years.",
+           "The buyer sets the price, always.", "Two shafts closed after the rain.",
+           "My daughter keeps the books of the cooperative.",
            "Nobody asked us before the law was written."),
     "sw": ("Tunachimba kwa mikono yetu.", "Leseni ilichukua miaka mitatu.", "Bei inapangwa na mnunuzi.",
            "Wanawake wapo migodini kila siku."),
@@ -378,7 +375,9 @@ def _collect(store: Store, *, gap: bool, hostile: bool, mentions: int) -> None:
         if hostile and network == "bluesky":
             found.append(_hostile())
         holes = [Hole(*gone, "social.example did not answer for 29 minutes")] if gap and network == "mastodon" else []
-        page = [Candidate(seen, "shareASM" if seen.kind != "repost" else "", seen.language, "network") for seen in found]
+        page = [
+            Candidate(seen, "shareASM" if seen.kind != "repost" else "", seen.language, "network") for seen in found
+        ]
         until = NOW - timedelta(seconds=40)
         store.conversation.put(
             campaign_id, source, Intake(page, holes=holes, cursor="c", complete_until=until), at=until, own_handles=ours
@@ -397,10 +396,14 @@ def _own(store: Store, network: str) -> list[Seen]:
 
 def _audience(network: str, n: int, random: Random) -> list[Seen]:
     people = [
-        Author(f"{network}-{i}", f"{FIRST[i % 20].lower()}{i}.example", f"{FIRST[(i + 7 * len(network)) % 20]} {LAST[i * (len(network) + 4) % 12]}",
-               followers=None if i % 9 == 0 else int(random.paretovariate(0.9) * 90))
+        Author(
+            f"{network}-{i}",
+            f"{FIRST[i % 20].lower()}{i}.example",
+            f"{FIRST[(i + 7 * len(network)) % 20]} {LAST[i * (len(network) + 4) % 12]}",
+            followers=None if i % 9 == 0 else int(random.paretovariate(0.9) * 90),
+        )
         for i in range(70)
-    ]  # fmt: skip
+    ]
     found: list[Seen] = []
     for i in range(n):
         hour = random.choices(range(7, 14), weights=(2, 6, 8, 9, 7, 12, 8))[0]
@@ -416,10 +419,22 @@ def _audience(network: str, n: int, random: Random) -> list[Seen]:
         words = random.choice(SAYINGS.get(language, SAYINGS["en"]))
         counts = Counts(int(random.expovariate(0.3)), int(random.expovariate(0.8)), int(random.expovariate(1)), 0)
         found.append(
-            Seen(network, f"{network}-m{i}", people[min(69, int(random.paretovariate(1.1) * 3))], kind, at,
-                 f"{words} #shareASM", language, tags=("shareASM",), of_id=of, reply_to_id=of if kind == "reply" else "",
-                 url=f"https://{network}.example/{i}", counts=counts if kind != "repost" else Counts(), counts_at=NOW)
-        )  # fmt: skip
+            Seen(
+                network,
+                f"{network}-m{i}",
+                people[min(69, int(random.paretovariate(1.1) * 3))],
+                kind,
+                at,
+                f"{words} #shareASM",
+                language,
+                tags=("shareASM",),
+                of_id=of,
+                reply_to_id=of if kind == "reply" else "",
+                url=f"https://{network}.example/{i}",
+                counts=counts if kind != "repost" else Counts(),
+                counts_at=NOW,
+            )
+        )
     return found
 
 

@@ -27,10 +27,11 @@ from shareasm.measure.frames import (
 )
 from shareasm.measure.reading import Reading
 from shareasm.measure.timeline import DAY, MOST_POINTS, bucket_for, points
-from shareasm.measure.words import LANGUAGES, in_order, percent, share, two_digits
-from shareasm.model import Author, Campaign, Counts, Hole, Kind, Removed, Seen
+from shareasm.measure.words import LANGUAGES, in_order, percent, readable, share, two_digits
+from shareasm.model import Author, Campaign, Counts, Frozen, Hole, Kind, Post, Receipt, Removed, Seen, Timings
 from shareasm.store import Store, open_store
 from shareasm.store.conversation import Candidate, Intake
+from shareasm.store.posts import Approval
 from shareasm.store.rollups import rebuild
 
 FOLDER = "mini-day"
@@ -97,6 +98,37 @@ def put(store: Store, network: str, intake: Intake, *, server: str = "", when: d
     campaign_id = store.campaigns.id_of(FOLDER)
     source_id = store.sources.open(campaign_id, network, server or f"{network}.example", "#shareASM")
     store.conversation.put(campaign_id, source_id, intake, at=when, own_handles=OURS)
+
+
+class Fixed:
+    """A clock that stands."""
+
+    def __init__(self, moment: datetime) -> None:
+        self.moment = moment
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+def publish(store: Store, name: str, text: str, *, network: str = "x", url: str = "", remote_id: str = "") -> None:
+    """Let one of our posts go out at 08:00 UTC."""
+    clock, account = Fixed(at("08:00")), f"org-{network}"
+    planned = Post(
+        id=f"{name}.en", message=name, language="en", due_at=clock.now(), due_local="2015-06-25T09:00",
+        time_zone="Europe/London", accounts=(account,), parts={"": (text,)}, ready=True,
+    )  # fmt: skip
+    campaign_id = store.campaigns.id_of(FOLDER)
+    store.posts.sync(campaign_id, [*(known.post for known in store.posts.all(FOLDER)), planned], {}, at=DAY_OF)
+    frozen = Frozen(network, account, text, "en", 1, 1, clock.now(), f"key-{name}-{network}")
+    approvals = [Approval(f"{name}-{network}", frozen)]
+    store.posts.approve(campaign_id, planned.id, planned.revision_hash, approvals, by="ana", role="approver", at=DAY_OF)
+    delivery = store.queue.claim(account, "worker", clock, Timings())
+    assert delivery is not None
+    assert store.queue.intent(delivery, {"text": text}, "worker", clock, Timings())
+    store.queue.confirm(delivery, "worker", Receipt(remote_id or f"id-{name}", url), clock)
 
 
 @pytest.fixture
@@ -474,6 +506,18 @@ def test_a_frame_keeps_what_nobody_knows_apart_from_zero(mini_day: Store) -> Non
     assert frame["followers"].isna().sum() == 1
 
 
+def test_our_posts_stand_with_the_counts_of_the_mention_that_they_became(mini_day: Store) -> None:
+    publish(mini_day, "who-miners-are", "Good morning. #shareASM", url="https://x.example/1", remote_id="m1")
+    publish(mini_day, "geita", "From Geita.", network="mastodon")
+    frame = own_posts_frame(Reading(mini_day, FOLDER, NOON))
+    assert frame[["label", "name", "language", "text", "url"]].values.tolist() == [
+        ["Geita", "Mastodon", "en", "From Geita.", ""],
+        ["Who miners are", "X", "en", "Good morning. #shareASM", "https://x.example/1"],
+    ]
+    assert frame["engagements"].isna().tolist() == [True, False]
+    assert frame.loc[1, ["likes", "reposts", "replies", "quotes", "views"]].tolist() == [4, 2, 1, 0, 900]
+
+
 def test_importing_the_measures_loads_no_pandas() -> None:
     import subprocess
 
@@ -517,6 +561,14 @@ def test_shares_are_whole_percent_and_few_cases_are_said_in_words() -> None:
     assert percent(2, 5) == "2 of 5"
     assert percent(31, 50) == "62 %"
     assert percent(0, 0) == "–"
+
+
+def test_words_of_strangers_keep_what_people_read_and_lose_what_breaks_a_page() -> None:
+    assert readable("a\ud800\x07\ufffe\u202eb") == "ab"
+    assert (
+        readable("می\u200cخواهم 👩\u200d👩\u200d👧\ufe0f\nक्\u200dष")
+        == "می\u200cخواهم 👩\u200d👩\u200d👧\ufe0f\nक्\u200dष"
+    )
 
 
 def test_networks_have_one_order() -> None:

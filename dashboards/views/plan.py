@@ -20,7 +20,7 @@ from shareasm.text import weigh
 
 PER_PAGE = 20
 CARDS_PER_PAGE = 10
-SHOWN = {"next": "To come", "out": "Out", "all": "All"}
+SHOWN = ("Next", "Out", "All")  # these words stand in the address, so they are short
 TOLD = "told"  # what the last act made, told once after the page was read anew
 
 
@@ -219,7 +219,9 @@ def _counted_accounts(board: Board, planned: PlannedPost) -> str:
         name = account
         if network in limits:
             known = limits[network]
-            used = max(weigh(text, known, warning=planned.post.warning) for text in texts_for(planned.post, network, known))
+            used = max(
+                weigh(text, known, warning=planned.post.warning) for text in texts_for(planned.post, network, known)
+            )
             name += f" {used:,} of {known.text:,}"
         found.append(ui.literal(name))
     return " · ".join(found)
@@ -277,35 +279,38 @@ def _queue(board: Board) -> None:
         f"By local time in {ui.literal(zone)}; UTC stands under each time.",
     )
     if not board.posts:
-        ui.empty("No post yet", "Write files in scheduled\\_posts/, then run `shareasm plan sync`.", ":material/edit_note:")
+        ui.empty(
+            "No post yet", "Write files in scheduled\\_posts/, then run `shareasm plan sync`.", ":material/edit_note:"
+        )
         return
-    chosen = st.segmented_control("Show", list(SHOWN), format_func=SHOWN.get, default="next", required=True,
-                                  key="show", bind="query-params", label_visibility="collapsed")  # fmt: skip
+    chosen = st.segmented_control(
+        "Show", SHOWN, default="Next", required=True, key="show", bind="query-params", label_visibility="collapsed"
+    )
     rows = _chosen(board, str(chosen))
     if not rows:
         ui.empty("Nothing here", "No post of the plan is in this list. Choose “All”.", ":material/filter_alt_off:")
         return
     number = ui.page_number(f"queue_page_{chosen}", len(rows), PER_PAGE)
-    with st.container(border=True, gap="small"):
+    with st.container(border=True, gap="medium"):
         for planned in rows[number * PER_PAGE : (number + 1) * PER_PAGE]:
             _row(board, planned)
 
 
 def _chosen(board: Board, chosen: str) -> list[PlannedPost]:
     """Return the posts of a list by time, what is closed last."""
-    kinds = {"next": {"out", "closed"}, "out": set()}
-    if chosen == "out":
+    if chosen == "Out":
         return [one for one in reversed(board.posts) if board.shown(one).kind == "out"]
-    found = [one for one in board.posts if chosen == "all" or board.shown(one).kind not in kinds["next"]]
+    found = [one for one in board.posts if chosen == "All" or board.shown(one).kind not in {"out", "closed"}]
     return sorted(found, key=lambda one: board.shown(one).kind == "closed")
 
 
 def _row(board: Board, planned: PlannedPost) -> None:
     zone, post = board.campaign.time_zone, planned.post
-    when, what, state = st.columns([1.2, 5, 1.2], vertical_alignment="top")
+    when, what = st.columns([1.3, 5.7], vertical_alignment="top")
     with when, st.container(gap=None):
         st.markdown(f"**{ui.literal(times.when(post.due_at, zone, board.here.now))}**")
         st.caption(f"{times.clock(post.due_at, 'UTC')} UTC · {times.until(post.due_at, board.here.now)}")
+        ui.state_badge(board.shown(planned))
     with what, st.container(gap=None):
         ui.show_wordings(planned, board.here.desk.networks)
         accounts = ui.accounts_line(planned)
@@ -315,8 +320,6 @@ def _row(board: Board, planned: PlannedPost) -> None:
             st.caption("Out: " + " · ".join(ui.receipt_words(delivery, zone) for delivery in out))
         if planned.note:
             ui.foreign(planned.note)
-    with state:
-        ui.state_badge(board.shown(planned))
 
 
 # ── The grid and the problems ────────────────────────────────────────────────────────────────────────────────────────

@@ -20,13 +20,13 @@ from shareasm.model import Campaign, Delivery, DeliveryState, PostState
 from shareasm.store.posts import PlannedPost
 
 HEADLINES = ("mentions", "contributors", "engagements", "reach")
-PERIODS = {"1h": "Last hour", "day": "Today", "all": "Campaign"}
+PERIODS = ("Hour", "Day", "All")  # these words stand in the address, so they are short
 NEXT_OUT = 3
 LATEST = 10
 CONTRIBUTORS_PER_PAGE = 12
 APPROVE_BEFORE = timedelta(hours=3)
 PROBLEMS_SHOWN = 6
-CHART_HEIGHT = 330
+CHART_HEIGHT = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _matters(desk: Here, campaign: Campaign) -> None:
     if not found:
         st.badge("Nothing needs you", icon=":material/check:", color="green")
         return
-    with st.container(border=True, gap="small"):
+    with st.container(border=True, gap="xsmall"):
         for one in found[:PROBLEMS_SHOWN]:
             _matter(one)
         if len(found) > PROBLEMS_SHOWN:
@@ -110,7 +110,7 @@ def _worker(desk: Here, campaign: Campaign) -> list[Matter]:
         return []
     seen = desk.pulse.seen_at
     since = f" since {times.when(seen, campaign.time_zone, desk.now)}" if seen else ""
-    return [Matter(STOPPED, f"No worker runs{since}: nothing goes out.", "Start it with `shareasm up`.")]
+    return [Matter(STOPPED, f"No worker runs{since}: nothing goes out.", "Start it with: shareasm up")]
 
 
 def _deliveries(desk: Here, campaign: Campaign) -> list[Matter]:
@@ -122,8 +122,9 @@ def _deliveries(desk: Here, campaign: Campaign) -> list[Matter]:
             first = mine[0]
             more = f" and {len(mine) - 1:,} more" if len(mine) > 1 else ""
             due = times.when(first.due_at, campaign.time_zone, desk.now)
-            what = f"{first.post} of {due} on {first.account}{more}: {first.reason or states.DELIVERY_STATES[state].sentence}"
-            found.append(Matter(states.DELIVERY_STATES[state], what, "", on_plan=True))
+            shown = states.DELIVERY_STATES[state]
+            what = f"{first.post} of {due} on {first.account}{more}: {first.reason or shown.sentence}"
+            found.append(Matter(shown, what, "", on_plan=True))
     return found
 
 
@@ -225,8 +226,9 @@ def _of(value: dict[str, Any] | None, known: str, whole: str, noun: str) -> str:
 def _last_hour(reading: Reading) -> int | None:
     """Return the mentions of the hour up to now; None where nobody collected any of it."""
     since = reading.now - timedelta(hours=1)
-    found = frames.timeline_frame(reading, since=since, until=reading.now, bucket_minutes=1)["mentions"].dropna()
-    return int(found.sum()) if len(found) else None
+    found = frames.timeline_frame(reading, since=since, until=reading.now, bucket_minutes=1)
+    known = [int(row["mentions"]) for row in found.dropna(subset=["mentions"]).to_dict("records")]
+    return sum(known) if known else None
 
 
 # ── When, and what goes out next ─────────────────────────────────────────────────────────────────────────────────────
@@ -238,7 +240,7 @@ def _timeline(desk: Here, campaign: Campaign) -> None:
         heading = st.container(width="stretch")
         period = str(
             st.segmented_control(
-                "Period", list(PERIODS), format_func=PERIODS.get, default="day", required=True, key="period",
+                "Period", list(PERIODS), format_func=PERIODS.__getitem__, default="day", required=True, key="period",
                 bind="query-params", label_visibility="collapsed",
             )
         )  # fmt: skip
@@ -246,11 +248,11 @@ def _timeline(desk: Here, campaign: Campaign) -> None:
     found = frames.timeline_frame(reading, since=since, until=until)
     with heading:
         ui.section(*timeline_title(found, campaign))
-    if found.empty or not found["mentions"].notna().any():
+    if not len(found.dropna(subset=["mentions"])):
         ui.empty("No mention yet", "They appear here as the worker collects them.", ":material/sensors:")
         return
     ours, gaps = frames.own_posts_frame(reading), frames.gap_frame(reading, since=since, until=min(until, desk.now))
-    ours = ours[(ours["at"] >= since) & (ours["at"] < until)]
+    ours = ours.loc[(ours["at"] >= since) & (ours["at"] < until), :]
     ui.draw_chart(
         charts.mentions_over_time(found, ours, gaps, zone=campaign.time_zone, mode=ui.mode(), height=CHART_HEIGHT)
     )
@@ -258,9 +260,9 @@ def _timeline(desk: Here, campaign: Campaign) -> None:
 
 def span_of(period: str, reading: Reading) -> tuple[datetime, datetime]:
     """Return the first and last moment of a period: the hour up to now, the local day, or the whole campaign."""
-    if period == "1h":
+    if period == "Hour":
         return reading.now - timedelta(hours=1), reading.now + timedelta(minutes=1)
-    if period == "day":
+    if period == "Day":
         local = reading.now.astimezone(reading.zone)
         start = local.replace(hour=0, minute=0, second=0, microsecond=0)
         return start, start + timedelta(days=1)
@@ -274,8 +276,8 @@ def timeline_title(found: pd.DataFrame, campaign: Campaign) -> tuple[str, str]:
     per = {0: "", 1: " per minute", 15: " per 15 minutes", 60: " per hour", 1440: " per day"}.get(bucket, "")
     return (
         charts.busiest(found, zone=zone) if len(found) else "Mentions by time",
-        f"Mentions{per} by network, times in {ui.literal(zone)}. Hatched: not collected. :orange[▼] our own posts; what "
-        "still runs is pale.",
+        f"Mentions{per} by network, times in {ui.literal(zone)}. Hatched: not collected. :orange[▼] our own posts; "
+        "what still runs is pale.",
     )
 
 
@@ -326,12 +328,11 @@ def _contributors(desk: Here, campaign: Campaign) -> None:
     found["mentions"] = found["spoken"] + found["reposts"]
     top = int(frames.contributor_frame(reading, limit=1)[["spoken", "reposts"]].sum(axis=1).iloc[0])
     table = found.assign(
-        who=[name or handle or "not shown" for name, handle in zip(found["name"], found["handle"], strict=True)],
+        who=[_who(*row) for row in found[["name", "handle", "ours"]].itertuples(index=False)],
         where=[ui.network_name(network) for network in found["network"]],
-        ours=["ours" if ours else "" for ours in found["ours"]],
     )
-    columns = ["who", "mentions", "ours", "where", "engagements", "followers"]
-    if (found["group"] != "unknown").any():
+    columns = ["who", "mentions", "where", "engagements", "followers"]
+    if any(group != "unknown" for group in found["group"]):
         columns.insert(3, "group")
     st.dataframe(
         table[columns],
@@ -342,9 +343,8 @@ def _contributors(desk: Here, campaign: Campaign) -> None:
         column_config={
             "who": st.column_config.TextColumn("Contributor", width="medium"),
             "mentions": st.column_config.ProgressColumn(
-                "Mentions", format="%d", min_value=0, max_value=max(top, 1), color=QUIET
+                "Mentions", format="%d", min_value=0, max_value=max(top, 1), color=charts.BARS[ui.mode()]
             ),
-            "ours": st.column_config.TextColumn("Ours", width="small"),
             "where": "Network",
             "group": "Group",
             "engagements": st.column_config.NumberColumn("Engagements", format="localized"),
@@ -353,7 +353,10 @@ def _contributors(desk: Here, campaign: Campaign) -> None:
     )
 
 
-QUIET = "#6B7785"
+def _who(name: object, handle: object, ours: bool) -> str:
+    """Return a contributor's name as they write it; ours is said, and so is that somebody asks not to be shown."""
+    known = next((str(one) for one in (name, handle) if isinstance(one, str) and one), "Name not shown")
+    return f"{known} (ours)" if ours else known
 
 
 def _languages(desk: Here, campaign: Campaign) -> None:
@@ -369,7 +372,7 @@ def language_title(found: pd.DataFrame) -> tuple[str, str]:
     """Return the finding and the caption of the languages: how many, and what is counted."""
     named = found[found["language"] != "unsure"]
     title = f"Spoken in {ui.counted(len(named), 'language')}" if len(named) else "Languages"
-    return title, "Spoken posts by language, reposts apart; “Unsure” is where the text does not show it."
+    return title, "Spoken posts by language, reposts apart; unsure is where the text does not show it."
 
 
 def _latest(desk: Here, campaign: Campaign) -> None:

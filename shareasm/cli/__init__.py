@@ -50,6 +50,16 @@ class LazyGroup(click.Group):
         module = import_module(f"shareasm.cli.{COMMANDS[cmd_name][0]}")
         return getattr(module, f"{cmd_name}_command")
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the command that the first word names. Raise UsageError, with the nearest one, when there is none."""
+        from shareasm.text import did_you_mean
+
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"There is no command “{args[0]}”. {did_you_mean(args[0], COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing any of them."""
         with formatter.section("Commands"):
@@ -86,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     except click.UsageError as error:
         help_path = error.ctx.command_path if error.ctx else "shareasm"
-        _refuse(f"{error.format_message().rstrip('.')}. See `{help_path} --help`.")
+        words = error.format_message()
+        _refuse(f"{words}{'' if words.endswith(('.', '?', '!')) else '.'} See `{help_path} --help`.")
     except click.ClickException as error:
         _refuse(error.format_message())
     except (click.Abort, KeyboardInterrupt):

@@ -1,4 +1,4 @@
-"""Accounts: add, list, test and remove our logins. Secrets go to the keyring or the environment, never into desk.toml."""
+"""Accounts: add, list, test and remove our logins. Secrets never go into desk.toml."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ def account_command() -> None:
 @click.option("--handle", default="", help="Our handle there.")
 @click.option("--server", default="", help="The server, where there are many.")
 @click.pass_obj
-def add_command(session: Session, name: str, network: str | None, handle: str, server: str) -> None:
+def add_command(session: Session, name: str, network: str | None, handle: str, server: str) -> int:
     """Write an account into desk.toml when it is new, and ask for its secrets (or read them from standard input)."""
     from shareasm import networks
-    from shareasm.desk import keep_secret, secret_name
     from shareasm.errors import ConfigError
     from shareasm.text import did_you_mean
 
@@ -46,12 +45,27 @@ def add_command(session: Session, name: str, network: str | None, handle: str, s
         _write(session, name, network, handle, server)
     else:
         network = known.network
-    for field in FIELDS.get(network, ()):
-        value = _ask(f"{name}: {field.lower().replace('_', ' ')}")
-        if value:
-            keep_secret(name, field, value)
-            session.say(f"Kept {secret_name(name, field)} in the keyring.")
+    unkept = [words for field in FIELDS.get(network, ()) if (words := _keep(session, name, field))]
+    for words in unkept:
+        session.say(words)
     session.say(f"Try it with `shareasm account test {name}`.")
+    return 1 if unkept else 0
+
+
+def _keep(session: Session, name: str, field: str) -> str:
+    """Ask for one secret and keep it. Return in words why it is not kept, or nothing."""
+    from shareasm.desk import keep_secret, secret_name
+    from shareasm.errors import ConfigError
+
+    value = _ask(f"{name}: {field.lower().replace('_', ' ')}")
+    if not value:
+        return f"{secret_name(name, field)} is not kept: nothing was typed."
+    try:
+        keep_secret(name, field, value)
+    except ConfigError as error:
+        return str(error)
+    session.say(f"Kept {secret_name(name, field)} in the keyring.")
+    return ""
 
 
 @account_command.command("list")

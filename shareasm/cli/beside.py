@@ -1,7 +1,7 @@
 """Beside: a program that ends with the process that started it, however that one ended.
 
-`python -m shareasm.cli.beside MODULE …` runs a module as `python -m` does, and listens to its standard input: the starter
-holds the other end of that pipe, and the system closes it even after a kill -9. So no dashboard is left behind.
+`python -m shareasm.cli.beside MODULE …` runs a module as `python -m` does, and listens to its standard input: the
+starter holds the other end of that pipe, and the system closes it even after a kill -9. No dashboard is left behind.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,11 @@ import click
 from shareasm.cli.session import Session
 
 if TYPE_CHECKING:
-    from shareasm.model import Tally
+    from datetime import datetime
+
+    from shareasm.collect import Listener
+    from shareasm.model import Campaign, Tally
+    from shareasm.worker import Worker
 
 
 @click.command("collect")
@@ -21,60 +24,79 @@ if TYPE_CHECKING:
 @click.pass_obj
 def collect_command(session: Session, campaign: str, once: bool, since: str | None) -> int:
     """Collect a campaign's conversation from every source, until stopped."""
-    import signal
-    import threading
     from dataclasses import replace
 
-    from shareasm import collect
-    from shareasm.errors import NetworkError
     from shareasm.worker import Worker
 
     found = session.campaign(campaign)
+    if since is not None:
+        found = replace(found, start=_moment(since, found.time_zone))
     worker = Worker(session.desk, session.store, session.clock)
     listeners = worker.listeners([found])
     if not listeners:
-        session.say("There is no source to collect from. Add [[listen]] to desk.toml.")
+        session.tell("There is no source to collect from. Add [[listen]] to desk.toml.")
         return 1
-    if since is not None:
-        found = replace(found, start=_moment(since, found.time_zone))
-        listeners = worker.listeners([found])
-        for listener in listeners:
-            session.store.sources.rewind(listener.source_id)
-    if not once:
-        signal.signal(signal.SIGTERM, lambda *_: worker.stopping.set())
-        signal.signal(signal.SIGINT, lambda *_: worker.stopping.set())
-        threads = [
-            threading.Thread(
-                target=collect.listen_on, args=(one, worker.stopping.is_set, worker.stopping.wait), daemon=True
-            )
-            for one in listeners
-        ]
-        for thread in threads:
-            thread.start()
-        session.tell(f"Collecting {found.name} from {len(threads)} sources. Ctrl-C stops.")
-        while not worker.stopping.wait(1.0) and any(thread.is_alive() for thread in threads):
-            pass
-        for thread in threads:
-            thread.join(10)
-        return 0
-    rows: list[dict[str, Any]] = []
-    for listener in listeners:
-        row: dict[str, Any] = {"network": listener.source.network, "server": listener.source.server, "error": None}
-        try:
-            row |= _tally(collect.sweep(listener))
-        except NetworkError as error:
-            row["error"] = str(error)
-        rows.append(row)
-        session.store.sources.release(listener.source_id, worker.process.id)
+    for listener in listeners if since is not None else []:
+        _hold(session, listener)
+        session.store.sources.rewind(listener.source_id)
+    return _sweep(session, found, listeners) if once else _listen(session, found, worker)
+
+
+def _listen(session: Session, campaign: Campaign, worker: Worker) -> int:
+    """Listen at every place until stopped, or until no source is left that can be read."""
+    from shareasm.cli.running import log_to_stderr, until_stopped
+    from shareasm.worker import Listening
+
+    log_to_stderr(session)
+    listening = Listening(worker, lambda: [campaign])
+    with until_stopped(worker.stopping) as stopped:
+        listening.keep_up()
+        session.tell(f"Collecting {campaign.name} from {len(session.desk.sources())} sources. Ctrl-C stops.")
+        while not stopped.wait(1.0) and not listening.is_idle():
+            listening.keep_up()
+        worker.stopping.set()
+        listening.join()
+        return 0 if stopped() else 1
+
+
+def _sweep(session: Session, campaign: Campaign, listeners: list[Listener]) -> int:
+    rows = [_swept(session, listener) for listener in listeners]
     if session.as_json:
-        session.data({"campaign": found.folder, "sources": rows})
+        session.data({"campaign": campaign.folder, "sources": rows})
     for row in rows:
-        where = f"{row['network']} {row['server']}"
-        session.say(
-            f"{where}: {row['error']}" if row["error"] else
-            f"{where}: {row['new']} new, {row['changed']} changed, {row['known']} known."
-        )  # fmt: skip
+        told = row["error"] or f"{row['new']} new, {row['changed']} changed, {row['known']} known."
+        session.say(f"{row['network']} {row['server']}: {told}")
     return 1 if any(row["error"] for row in rows) else 0
+
+
+def _swept(session: Session, listener: Listener) -> dict[str, Any]:
+    """Return what one sweep of a source brought; a source that cannot be read is an error in its row."""
+    from shareasm import collect
+    from shareasm.errors import NetworkError, StateError
+    from shareasm.model import Tally
+
+    tally, error = Tally(), None
+    try:
+        _hold(session, listener)
+        tally = collect.sweep(listener)
+    except (NetworkError, StateError) as fault:
+        error = str(fault)
+    finally:
+        session.store.sources.release(listener.source_id, listener.owner)
+    return {"network": listener.source.network, "server": listener.source.server, "error": error, **_tally(tally)}
+
+
+def _hold(session: Session, listener: Listener) -> None:
+    """Take the source for us. Raise StateError while another collector, the worker, reads it."""
+    from shareasm.collect import LEASE
+    from shareasm.errors import StateError
+
+    now = listener.clock.now()
+    if not session.store.sources.lease(listener.source_id, listener.owner, now, now + LEASE):
+        raise StateError(
+            f"The worker collects from {listener.source.network} {listener.source.server} already.",
+            "What it has is in the desk; stop it to read anew.",
+        )
 
 
 @click.command("import")
@@ -88,10 +110,10 @@ def import_command(session: Session, files: tuple[Path, ...], campaign: str | No
     from shareasm.worker import own_handles
 
     found = session.campaign(campaign)
-    with _Progress(session) as progress:
+    with session.progress() as progress:
         done = collect.import_files(
             session.store, found, files, clock=session.clock, own_handles=own_handles(session.desk),
-            format_name=format_name, progress=progress,
+            format_name=format_name, progress=lambda *at: progress.tell(lambda: _share(*at)),
         )  # fmt: skip
     problems = [{"file": file, "line": line, "why": why} for file, line, why in done.problems]
     if session.as_json:
@@ -127,7 +149,7 @@ def measure_command(session: Session, campaign: str | None, names: tuple[str, ..
         session.say(f"{result.name}@{result.version}: {_words(result.value)} {result.unit}".rstrip())
         session.say(f"    {result.definition.splitlines()[0]}")
     if results:
-        session.say(f"Coverage: {results[0].coverage['words']}")
+        session.say(f"Coverage: {results[0].coverage.words}")
 
 
 @click.command("report")
@@ -140,49 +162,25 @@ def report_command(session: Session, campaign: str | None, folder: Path, formats
     from shareasm import report
 
     found = session.campaign(campaign)
-    written: list[Path] = []
-    for name in dict.fromkeys(part.strip() for part in formats.split(",") if part.strip()):
-        written += report.writer(name)(session.store, found, folder, now=session.desk_now)
+    names = [name.strip() for name in formats.split(",") if name.strip()]
+    written = report.write_report(session.store, found.folder, folder, session.desk_now, names)
     if session.as_json:
         session.data({"campaign": found.folder, "files": [str(path) for path in written]})
     for path in written:
         session.say(f"Wrote {path}")
 
 
-class _Progress:
-    """A bar on a terminal, a line every few seconds elsewhere."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._last = time.monotonic()
-        self._bar_open = False
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar_open:
-            click.echo(err=True)
-
-    def __call__(self, file: Path, done: int, size: int) -> None:
-        watched = self._session.on_terminal
-        now = time.monotonic()
-        if now - self._last < (0.2 if watched else 5.0):
-            return
-        self._last = now
-        share = f"{min(100, 100 * done // size)} %" if size and done <= size else f"{done // 1_000_000} MB"
-        if watched:
-            self._bar_open = True
-            click.echo(f"\r{file.name}: {share} ", nl=False, err=True)
-        else:
-            self._session.tell(f"{file.name}: {share}")
+def _share(file: Path, done: int, size: int) -> str:
+    return f"{file.name}: " + (
+        f"{min(100, 100 * done // size)} %" if size and done <= size else f"{done // 1_000_000} MB"
+    )
 
 
 def _tally(tally: Tally) -> dict[str, int]:
     return {name: getattr(tally, name) for name in ("read", "new", "known", "changed", "refused")}
 
 
-def _moment(typed: str, zone: str):
+def _moment(typed: str, zone: str) -> datetime:
     from datetime import UTC, datetime
     from zoneinfo import ZoneInfo
 

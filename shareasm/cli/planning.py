@@ -11,6 +11,7 @@ import click
 from shareasm.cli.session import Session, rfc3339, shown
 
 if TYPE_CHECKING:
+    from shareasm.errors import Problem
     from shareasm.model import Delivery
     from shareasm.store.posts import PlannedPost
 
@@ -72,6 +73,10 @@ def check_command(session: Session, campaign: str | None) -> int:
     return 1 if errors else 0
 
 
+def _problem(p: Problem) -> dict[str, str]:
+    return {"where": p.where, "level": p.level, "why": p.why, "what_to_do": p.what_to_do}
+
+
 @click.group("plan")
 def plan_command() -> None:
     """Sync, list, approve, pause and resume the plan."""
@@ -96,13 +101,13 @@ def sync_command(session: Session, campaign: str | None) -> int:
             session.store, session.desk, name, limits=limits_of(session.desk, session.store), now=session.clock.now()
         )
         c = done.changes
-        told = [p for p in done.plan.problems]
+        told = done.plan.problems
         problems += sum(p.level == "error" for p in told) + len(c.conflicts)
         printed.append(
             {
-                "campaign": done.plan.campaign.folder, "new": c.new, "changed": c.changed, "unchanged": len(c.unchanged),
-                "missing": c.missing, "conflicts": c.conflicts,
-                "problems": [{"where": p.where, "level": p.level, "why": p.why, "what_to_do": p.what_to_do} for p in told],
+                "campaign": done.plan.campaign.folder, "new": c.new, "changed": c.changed,
+                "unchanged": len(c.unchanged), "missing": c.missing, "conflicts": c.conflicts,
+                "problems": [_problem(p) for p in told],
             }
         )  # fmt: skip
         session.say(

@@ -177,7 +177,7 @@ def _tell_the_day(session: Session, campaign: Campaign, now: datetime) -> bool:
     from shareasm.networks import practice
     from shareasm.worker import is_done
 
-    paths = report.writer("html")(session.store, campaign, session.desk.folder / "report", now=now)
+    paths = report.write_report(session.store, campaign.folder, session.desk.folder / "report", now)
     truth = practice.truth(session.desk.folder, hashtags=(*campaign.hashtags, *campaign.variants))
     return _compare(session, campaign, truth, paths, done=is_done(session.store, campaign.folder))
 

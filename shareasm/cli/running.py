@@ -92,6 +92,7 @@ class Dashboard:
         _refuse_a_taken_port(self._host, self._port)
         app = _app()
         words = ["streamlit", "run", str(app), "--server.port", str(self._port), "--server.address", self._host]
+        words += ["--logger.level", "warning"]
         self._process = subprocess.Popen(  # noqa: S603 - our own program and our own words
             [sys.executable, "-m", "shareasm.cli.beside", *words],
             env=os.environ | {"SHAREASM_DESK": str(self._desk.folder)},
@@ -148,6 +149,7 @@ class Stopped:
         self._by_signal = False
 
     def __call__(self) -> bool:
+        """Return True once a signal came."""
         return self._by_signal
 
     def set(self, *_: object) -> None:

@@ -75,7 +75,7 @@ class Session:
         raise PlanError("Which campaign?", f"Name one of {listed}." if listed else "Run `shareasm plan sync` first.")
 
     def folder_of(self, name: str) -> str:
-        """Return the folder that a campaign's folder, its path or its name means; the word itself when none is known."""
+        """Return the folder that a campaign's folder, its path or its name means; else the word itself."""
         from shareasm.plan.files import PLANS
 
         folder = Path(name).name

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 NETWORKS = {"mastodon": "Mastodon", "bluesky": "Bluesky", "x": "X"}
 """The networks in their one order, everywhere: Mastodon, Bluesky, X, then others by name."""
 
 UNSURE = "unsure"
+
+# C0, C1, lone surrogates and the two signs that XML forbids: one of them in a label ends the process that draws it
+# (vl-convert aborts). And those that turn the direction of what stands around them.
+_UNREADABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
 
 _LANGUAGES = """
 af Afrikaans, am Amharic, an Aragonese, ar Arabic, as Assamese, ay Aymara, az Azerbaijani, be Belarusian, bg Bulgarian,
@@ -47,6 +52,11 @@ def in_order(networks: Iterable[str]) -> list[str]:
 def language_name(code: str) -> str:
     """Return a language's English name; the code itself where we have none. Pure."""
     return LANGUAGES.get(code.split("-")[0], code)
+
+
+def readable(words: str) -> str:
+    """Return foreign words without the signs that nobody can read and that break what shows them. Pure."""
+    return _UNREADABLE.sub("", words)
 
 
 def two_digits(number: int) -> int:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, insert, select, text
 
-from shareasm.store.engine import Database, micros
+from shareasm.store.engine import Database, micros, storable
 from shareasm.store.tables import audit
 
 FIRST = "0" * 64
@@ -33,13 +33,13 @@ def write(
     last = connection.execute(select(audit.c.hash).order_by(audit.c.id.desc()).limit(1)).scalar()
     row = {
         "at": at,
-        "person": person,
+        "person": storable(person),
         "role": role,
         "action": action,
-        "object": on,
+        "object": storable(on),
         "before": before,
         "after": after,
-        "why": why,
+        "why": storable(why),
         "prev_hash": last or FIRST,
     }
     connection.execute(insert(audit).values(**row, hash=_hash(row)))

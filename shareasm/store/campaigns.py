@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 
 import msgspec
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, func, select
 
 from shareasm.errors import PlanError
 from shareasm.model import Campaign
-from shareasm.store.engine import Database
+from shareasm.store.engine import Database, upsert
+from shareasm.store.rollups import rebuild
 from shareasm.store.tables import campaigns
 
 
@@ -30,14 +31,18 @@ class Campaigns:
             "synced_at": at,
         }
         with self._database.write() as connection:
-            known = connection.execute(select(campaigns.c.id).where(campaigns.c.folder == campaign.folder)).scalar()
-            if known is None:
-                added = connection.execute(
-                    insert(campaigns).values(folder=campaign.folder, **values).returning(campaigns.c.id)
-                )
-                return added.scalar_one()
-            connection.execute(update(campaigns).where(campaigns.c.id == known).values(**values))
-            return known
+            before = connection.execute(
+                select(campaigns.c.time_zone).where(campaigns.c.folder == campaign.folder)
+            ).scalar()
+            saved = (
+                upsert(connection, campaigns)
+                .values(folder=campaign.folder, **values)
+                .on_conflict_do_update(index_elements=["folder"], set_=values)
+            )
+            key = connection.execute(saved.returning(campaigns.c.id)).scalar_one()
+        if before is not None and before != campaign.time_zone:
+            rebuild(self._database, key)  # its days begin at another moment now
+        return key
 
     def all(self) -> list[Campaign]:
         """Return every campaign, the latest day first. Read-only."""

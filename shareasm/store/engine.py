@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, Engine, Executable, Table, create_engine, event, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, Dialect, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
 from sqlalchemy.types import TypeDecorator
 
 from shareasm.errors import ConfigError, DiskFull, StoreError
@@ -27,6 +27,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
 BUSY_MS = 10_000
+_CONVERSATION_LOCK = 7_308_333
 
 
 def micros(moment: datetime) -> int:
@@ -61,7 +62,11 @@ class Database:
         self.url = _parsed(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._writer = _sqlite_engine(self.url) if self.is_sqlite else _postgres_engine(self.url)
-        self._reader = _sqlite_engine(self.url, read_only=True) if self.is_sqlite else self._writer
+        self._reader = (
+            _sqlite_engine(self.url, read_only=True)
+            if self.is_sqlite
+            else self._writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        )
 
     @property
     def file(self) -> Path | None:
@@ -128,6 +133,38 @@ def for_update(statement: Any, connection: Connection) -> Any:
     return statement.with_for_update(skip_locked=True) if connection.dialect.name == "postgresql" else statement
 
 
+def without_time_limit(connection: Connection) -> None:
+    """Let this one transaction take as long as it needs: a migration, a count of everything."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+
+
+def hold_conversation(connection: Connection, campaign_id: int) -> None:
+    """Let one transaction at a time change a campaign's mentions and rollups. SQLite has one writer anyway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(
+            text("SELECT pg_advisory_xact_lock(:lock, :campaign)"),
+            {"lock": _CONVERSATION_LOCK, "campaign": campaign_id},
+        )
+
+
+def storable(words: str) -> str:
+    """Return text that both databases take: without NUL, and with half a character shown as “�”.
+
+    One odd character, which any stranger may post, must not cost a page.
+    """
+    if "\x00" in words:
+        words = words.replace("\x00", "")
+    if words.isascii():
+        return words
+    try:
+        words.encode()
+    except UnicodeEncodeError:  # two halves of a pair, each escaped by itself in somebody's JSON, are one character
+        return words.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return words
+
+
 def upsert(connection: Connection, table: Table) -> Any:
     """Return an INSERT that knows ON CONFLICT, for the connection's database."""
     return (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table)
@@ -178,7 +215,8 @@ def _sqlite_engine(url: URL, *, read_only: bool = False) -> Engine:
 
 
 def _postgres_engine(url: URL) -> Engine:
-    options = "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=15000 -c synchronous_commit=on -c timezone=UTC"
+    limits = "-c statement_timeout=30000 -c idle_in_transaction_session_timeout=15000"
+    options = f"{limits} -c synchronous_commit=on -c timezone=UTC"
     return create_engine(
         url, pool_size=8, max_overflow=8, pool_pre_ping=True, connect_args={"options": options, "connect_timeout": 10}
     )
@@ -189,7 +227,9 @@ def _in_our_words(url: URL) -> Iterator[None]:
     """Translate the faults of a database into sentences; a mistake of ours stays what it is."""
     try:
         yield
-    except (OperationalError, DatabaseError) as error:
+    except IntegrityError:  # its words quote foreign values, and its catcher knows what it means
+        raise
+    except DBAPIError as error:
         told = _told(error, url)
         if told is None:
             raise
@@ -198,24 +238,43 @@ def _in_our_words(url: URL) -> Iterator[None]:
 
 def _told(error: DBAPIError, url: URL) -> StoreError | None:
     words = str(error.orig).lower()
-    place = url.database if url.get_backend_name() == "sqlite" else f"{url.host or 'the local server'}/{url.database}"
-    if "disk is full" in words or "no space left" in words or "could not extend file" in words:
-        return DiskFull(
-            f"The disk that holds {place} is full; nothing of this step was kept.",
-            "Free some space and start it again: what was kept before is whole.",
-        )
+    if url.get_backend_name() == "postgresql":
+        return _told_by_postgresql(error, url)
+    place = url.database
+    if "disk is full" in words:
+        return _disk_full(str(place))
     if "unable to open database" in words:
         return StoreError(f"The database {place} cannot be opened.", "Check that its folder exists and may be written.")
-    if "readonly" in words or "read-only" in words:
+    if "readonly" in words:
         return StoreError(f"The database {place} may not be written.", "Check who owns the file and its folder.")
     if "not a database" in words or "malformed" in words:
         return StoreError(f"{place} is not a whole database.", "Restore the last backup with `shareasm db restore`.")
     if "locked" in words:
         return StoreError(f"Another program holds {place} for too long.", "Close it and try again.")
-    if url.get_backend_name() == "postgresql" and isinstance(error, OperationalError):
-        reason = str(error.orig).strip().splitlines()[-1] if str(error.orig).strip() else "no answer"
-        return StoreError(
-            f"PostgreSQL at {place} does not answer: {reason}.",
-            "Check that it runs and that the address in desk.toml is right.",
-        )
+    if "disk i/o error" in words:
+        return StoreError(f"The disk that holds {place} fails.", "Check the disk, then start it again.")
     return None
+
+
+def _told_by_postgresql(error: DBAPIError, url: URL) -> StoreError | None:
+    place = f"{url.host or url.query.get('host') or 'the local server'}/{url.database}"
+    code = str(getattr(error.orig, "sqlstate", None) or "")
+    if code == "53100":
+        return _disk_full(place)
+    if code in {"25006", "42501"}:
+        return StoreError(f"The database {place} may not be written by this login.", "Grant it the desk's tables.")
+    if not isinstance(error, OperationalError) and not error.connection_invalidated:
+        return None
+    lines = str(error.orig).strip().splitlines() or ["no answer"]
+    reason = (lines[0] if code else lines[-1]).strip().rstrip(".?")
+    return StoreError(
+        f"PostgreSQL at {place} does not answer: {reason}.",
+        "Check that it runs and that the address in desk.toml is right.",
+    )
+
+
+def _disk_full(place: str) -> DiskFull:
+    return DiskFull(
+        f"The disk that holds {place} is full; nothing of this step was kept.",
+        "Free some space and start it again: what was kept before is whole.",
+    )

@@ -88,9 +88,7 @@ class Posts:
         """
         report = Sync()
         with self._database.write() as connection:
-            known = {
-                row.id: row for row in connection.execute(select(posts).where(posts.c.campaign_id == campaign_id)).all()
-            }
+            known = {row.id: row for row in _all_locked(connection, campaign_id)}
             for post in planned:
                 _take(connection, campaign_id, post, known.pop(post.id, None), problems.get(post.id, ()), at, report)
             for row in known.values():
@@ -198,6 +196,11 @@ def _take(
         return
     if _refuses_edit(connection, campaign_id, post, row, report):
         return
+    if row.state == PostState.APPROVED:
+        audit.write(
+            connection, at=at, person="plan sync", role="desk", action="edit", on=f"post:{post.id}",
+            before=row.revision_hash, after=post.revision_hash, why="its file was edited; its approval is void",
+        )  # fmt: skip
     _cancel_waiting(connection, campaign_id, post.id, "the post was edited")
     connection.execute(
         update(posts)
@@ -218,15 +221,14 @@ def _take(
 
 def _refuses_edit(connection: Connection, campaign_id: int, post: Post, row, report: Sync) -> bool:
     """Return True when this edit comes too late: something of the post is out or on its way. Nothing is sent again."""
-    states = set(
-        connection.execute(
-            select(deliveries.c.state).where(
-                deliveries.c.campaign_id == campaign_id,
-                deliveries.c.post_id == post.id,
-                deliveries.c.state != DeliveryState.CANCELLED,
-            )
-        ).scalars()
+    query = select(deliveries.c.state).where(
+        deliveries.c.campaign_id == campaign_id,
+        deliveries.c.post_id == post.id,
+        deliveries.c.state != DeliveryState.CANCELLED,
     )
+    if connection.dialect.name == "postgresql":  # or a worker claims one between this look and the edit
+        query = query.order_by(deliveries.c.id).with_for_update()
+    states = set(connection.execute(query).scalars())
     if states & {str(state) for state in UNDER_WAY}:
         report.conflicts.append(
             f"{post.file}: {post.id} is on its way or waits for a person; the change was not taken. Sync again after."
@@ -244,11 +246,12 @@ def _refuses_edit(connection: Connection, campaign_id: int, post: Post, row, rep
 
 
 def _gone(connection: Connection, campaign_id: int, row, at: datetime, report: Sync) -> None:
-    """Hold what waits of a post whose file is gone: a person decides."""
+    """Hold what waits of a post whose file is gone: a person decides. What was not approved yet cannot be any more."""
+    state = PostState.DRAFT if row.state == PostState.IN_REVIEW else row.state
     connection.execute(
         update(posts)
         .where(posts.c.campaign_id == campaign_id, posts.c.id == row.id)
-        .values(note="its file is missing", updated_at=at)
+        .values(note="its file is missing", state=state, updated_at=at)
     )
     connection.execute(
         update(deliveries)
@@ -314,6 +317,16 @@ def _cancel_waiting(connection: Connection, campaign_id: int, post_id: str, reas
         )
         .values(state=DeliveryState.CANCELLED, reason=reason, fence=deliveries.c.fence + 1)
     )
+
+
+def _all_locked(connection: Connection, campaign_id: int):
+    """Return the campaign's posts, held until the transaction ends: one sync at a time, and no approval beside it."""
+    query = select(posts).where(posts.c.campaign_id == campaign_id).order_by(posts.c.id)
+    if connection.dialect.name == "postgresql":
+        one = select(campaigns.c.id).where(campaigns.c.id == campaign_id).with_for_update(key_share=True)
+        connection.execute(one)
+        query = query.with_for_update()
+    return connection.execute(query).all()
 
 
 def _locked(connection: Connection, campaign_id: int, post_id: str):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Select, and_, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, case, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from shareasm.errors import NotAllowed, PlanError, StateError
@@ -30,19 +30,21 @@ from shareasm.model import (
     digest_of,
 )
 from shareasm.store import audit, switches
-from shareasm.store.engine import Database, changed, for_update
+from shareasm.store.engine import Database, changed, for_update, storable, upsert
 from shareasm.store.tables import attempts, campaigns, closures, deliveries, posts
 from shareasm.store.tables import switches as switch_rows
 
 HALF_A_THREAD = timedelta(minutes=30)
 """How long a thread may stand half out before a person is asked."""
 
+LAST_MOMENT_PASSED = "its last moment passed before it could be sent"
+
 S = DeliveryState
 _LOST_HEAD = (S.MISSED, S.FAILED, S.CANCELLED)
 APPROVERS = frozenset({"approver", "admin"})
 
 
-class Stale(Exception):  # noqa: N818 - not an error: the news that somebody else goes on
+class Stale(Exception):  # not an error: the news that somebody else goes on
     """Another worker owns this delivery by now. Drop everything, write nothing."""
 
 
@@ -113,13 +115,16 @@ class Queue:
         with self._database.read() as connection:
             return list(connection.execute(query).scalars())
 
-    def upcoming(self, account: str, until: datetime) -> list[Delivery]:
-        """Return what is scheduled on the account up to a moment, for preparing its media. Read-only."""
-        query = _rows().where(
-            deliveries.c.account == account, deliveries.c.state == S.SCHEDULED, deliveries.c.next_at <= until
+    def upcoming(self, account: str, until: datetime, *, limit: int | None = None) -> list[Delivery]:
+        """Return what is scheduled on the account up to a moment, in order, for preparing its media. Read-only."""
+        query = (
+            _rows()
+            .where(deliveries.c.account == account, deliveries.c.state == S.SCHEDULED, deliveries.c.next_at <= until)
+            .order_by(deliveries.c.next_at, deliveries.c.id)
+            .limit(limit)
         )
         with self._database.read() as connection:
-            return [_delivery(row) for row in connection.execute(query.order_by(deliveries.c.next_at))]
+            return [_delivery(row) for row in connection.execute(query)]
 
     def tried(self, delivery_id: str) -> list[dict[str, object]]:
         """Return the attempts of one delivery, oldest first. Read-only."""
@@ -130,40 +135,43 @@ class Queue:
     def thread_of(self, delivery: Delivery) -> Thread | None:
         """Return what this delivery answers: its earlier parts, else the post it replies to. None for a first part."""
         with self._database.read() as connection:
+            answered = list(_receipts(connection, delivery, delivery.reply_to).values()) if delivery.reply_to else []
+            root = _root(connection, delivery, delivery.reply_to) if answered else None
+            if delivery.part == 1:
+                return Thread(parent=answered[0], root=root or answered[0]) if answered else None
             earlier = _receipts(connection, delivery, delivery.post)
-            if delivery.part > 1:
-                parents = [receipt for part, receipt in earlier.items() if part < delivery.part]
-                return Thread(parent=parents[-1], root=parents[0]) if parents else None
-            if not delivery.reply_to:
-                return None
-            answered = list(_receipts(connection, delivery, delivery.reply_to).values())
-            return Thread(parent=answered[0], root=answered[0]) if answered else None
+            parents = [receipt for part, receipt in earlier.items() if part < delivery.part]
+            return Thread(parent=parents[-1], root=root or parents[0]) if parents else None
 
     # ── The clock's part ─────────────────────────────────────────────────────────────────────────────────────────────
 
     def sort_out(self, accounts: Collection[str], at: datetime) -> None:
         """Move what is due but may not go out: to missed, paused, blocked, or to a person (half a thread)."""
-        mine = deliveries.c.account.in_(accounts)
-        due = and_(mine, deliveries.c.state == S.SCHEDULED, deliveries.c.next_at <= at)
+        waiting = and_(deliveries.c.account.in_(accounts), deliveries.c.state == S.SCHEDULED)
+        due = and_(waiting, deliveries.c.next_at <= at)
+        late = and_(waiting, deliveries.c.part == 1, deliveries.c.not_after < at)  # also while its account rests
         with self._database.read() as connection:  # most ticks have nothing to do: they take no lock
-            if connection.execute(select(deliveries.c.id).where(due).limit(1)).first() is None:
+            if connection.execute(select(deliveries.c.id).where(or_(due, late)).limit(1)).first() is None:
                 return
         with self._database.write() as connection:
-            paused = select(switch_rows.c.reason).where(
-                switch_rows.c.off_at.is_(None), campaigns.c.id == deliveries.c.campaign_id, switches.covers()
-            )
-            _move(
-                connection, and_(due, exists(paused.correlate(deliveries))), S.PAUSED, "a pause was on when it fell due"
-            )
+            _pause(connection, due)
+            left_out = and_(due, deliveries.c.if_late == "skip", _earlier((S.CANCELLED,)))
+            _move(connection, left_out, S.CANCELLED, "the part before it is left out")
             _move(connection, and_(due, _earlier(_LOST_HEAD)), S.BLOCKED, "an earlier part of its thread is not out")
             _move(
                 connection, and_(due, _answered((S.MISSED, S.FAILED))), S.BLOCKED, "the post it replies to is not out"
             )
-            late = and_(due, deliveries.c.part == 1, deliveries.c.not_after < at)
-            _move(connection, late, S.MISSED, "its last moment passed before it could be sent")
+            _miss(connection, and_(late, _waits_for_approval()), "the post it replies to was not approved in time")
+            _miss(connection, late, LAST_MOMENT_PASSED)
             _move(
                 connection,
-                and_(due, deliveries.c.part > 1, _earlier((S.PUBLISHED,), sent_before=at - HALF_A_THREAD)),
+                and_(
+                    due,
+                    deliveries.c.part > 1,
+                    # A part that a person released has time again, and is not taken from them at once.
+                    or_(deliveries.c.next_at < at - HALF_A_THREAD, deliveries.c.not_after < at),
+                    _earlier((S.PUBLISHED,), sent_before=at - HALF_A_THREAD),
+                ),
                 S.NEEDS_HUMAN,
                 "half of this thread is out for 30 minutes",
             )
@@ -182,6 +190,7 @@ class Queue:
                 deliveries.c.next_at <= now,
                 ~_earlier([state for state in S if state != S.PUBLISHED]),
                 ~_answered([state for state in S if state not in {S.PUBLISHED, S.CANCELLED}]),
+                ~_waits_for_approval(),
                 ~exists(select(closures.c.account).where(closures.c.account == account, closures.c.until > now)),
             )
             .order_by(deliveries.c.next_at, deliveries.c.id)
@@ -233,7 +242,7 @@ class Queue:
                 wire=fixed,
                 tries=deliveries.c.tries + 1,
                 lease_until=now + timings.lease,
-                key_used_at=func.coalesce(deliveries.c.key_used_at, now),
+                key_used_at=row.key_used_at or now,
                 reason="",
             )
             body = json.loads(fixed)
@@ -264,11 +273,16 @@ class Queue:
     def confirm(
         self, delivery: Delivery, worker: str, receipt: Receipt, clock: Clock, *, phase: str = "confirmed"
     ) -> None:
-        """Keep the receipt: this delivery is out."""
-        with self._database.write() as connection:
-            sent_at = receipt.at or clock.now()
-            _note(connection, delivery, phase, clock)
-            _change(connection, delivery, worker, **_published(delivery, receipt, sent_at))
+        """Keep the receipt: this delivery is out. When it is the receipt of another delivery, a person is asked."""
+        try:
+            with self._database.write() as connection:
+                _note(connection, delivery, phase, clock)
+                _change(connection, delivery, worker, **_published(delivery, receipt, receipt.at or clock.now()))
+        except IntegrityError:
+            reason = f"The network gave it the receipt of another delivery: {receipt.url or receipt.remote_id}"
+            with self._database.write() as connection:
+                _note(connection, delivery, "unknown", clock, reason)
+                _change(connection, delivery, worker, state=S.NEEDS_HUMAN, reason=reason, **_RELEASED)
 
     def refused(
         self, delivery: Delivery, worker: str, outcome: NotApplied, clock: Clock, *, again_at: datetime
@@ -321,6 +335,15 @@ class Queue:
                 reason,
             )
 
+    def postpone(self, delivery_id: str, at: datetime, again_at: datetime, reason: str) -> None:
+        """Let one due delivery wait for what it needs (its picture, say); others of its account go on."""
+        with self._database.write() as connection:
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.id == delivery_id, deliveries.c.state == S.SCHEDULED, deliveries.c.next_at <= at)
+                .values(next_at=again_at, reason=storable(reason))
+            )
+
     def close(self, account: str, until: datetime, reason: str) -> None:
         """Let an account rest until a moment; other accounts go on."""
         with self._database.write() as connection:
@@ -331,14 +354,15 @@ class Queue:
     def recover(self, account: str, clock: Clock, *, settle: timedelta, dead_workers: Collection[str] = ()) -> int:
         """End the leases that ran out, and those of workers known to be dead. Return how many.
 
-        A claimed delivery was surely not sent; a sending one perhaps, so it is looked up first.
+        A claimed delivery was surely not sent; a sending one perhaps, so it is looked up first. A look-up that a dead
+        worker began is begun again.
         """
         now = clock.now()
-        over = and_(
-            deliveries.c.account == account,
-            or_(deliveries.c.lease_until < now, deliveries.c.lease_owner.in_(list(dead_workers))),
-        )
-        held = and_(over, deliveries.c.state.in_([S.CLAIMED, S.SENDING]))
+        mine = deliveries.c.account == account
+        orphaned = deliveries.c.lease_owner.in_(list(dead_workers))
+        over = and_(mine, or_(deliveries.c.lease_until < now, orphaned))
+        half_looked_up = and_(mine, orphaned, deliveries.c.state == S.UNCONFIRMED)
+        held = or_(half_looked_up, and_(over, deliveries.c.state.in_([S.CLAIMED, S.SENDING])))
         with self._database.read() as connection:
             if connection.execute(select(deliveries.c.id).where(held).limit(1)).first() is None:
                 return 0
@@ -357,7 +381,13 @@ class Queue:
                     fence=deliveries.c.fence + 1, **_unconfirmed(now, settle, "the worker stopped while it was sending")
                 ),
             )
-        return back + lost
+            again = changed(
+                connection,
+                update(deliveries)
+                .where(half_looked_up)
+                .values(next_at=now, fence=deliveries.c.fence + 1, lease_owner=None),
+            )
+        return back + lost + again
 
     def to_look_up(self, account: str, worker: str, clock: Clock, timings: Timings) -> Delivery | None:
         """Take one unconfirmed delivery for a look-up, or None. A dead look-up is taken again after the lease."""
@@ -394,14 +424,14 @@ class Queue:
                 delivery,
                 worker,
                 state=S.NEEDS_HUMAN,
-                reason=f"Something else stands where this post should be: {found.receipt.url or found.receipt.remote_id}",
+                reason=f"Something else stands in its place: {found.receipt.url or found.receipt.remote_id}",
                 **_RELEASED,
             )
 
     def absent(
         self, delivery: Delivery, worker: str, clock: Clock, timings: Timings, *, keeps_key: timedelta | None
     ) -> None:
-        """Keep that the post was not there. After two such looks it goes out again under its key, or a person is asked."""
+        """Keep that the post was not there. After two such looks it goes out under its key, or a person is asked."""
         now = clock.now()
         with self._database.write() as connection:
             _note(connection, delivery, "absent", clock)
@@ -423,10 +453,10 @@ class Queue:
                     **_RELEASED,
                 )
                 return
-            reason = (
-                "It was not found, twice, and its last moment has passed."
+            reason = "It was not found, twice, " + (
+                "and its last moment has passed."
                 if key_holds
-                else "It was not found, twice, but this network cannot promise that it is not there. Look for it, then decide."
+                else "but this network cannot promise that it is not there. Look for it, then decide."
             )
             _change(connection, delivery, worker, state=S.NEEDS_HUMAN, reason=reason, **_RELEASED)
 
@@ -458,15 +488,25 @@ class Queue:
 
     def it_is_there(self, delivery_id: str, receipt: Receipt, *, by: str, role: str, why: str, clock: Clock) -> None:
         """Keep a person's word, read back from the network, that the post is out."""
-        values = {
-            "remote_id": receipt.remote_id,
-            "remote_url": receipt.url,
-            "remote_cid": receipt.cid,
-            "sent_at": receipt.at or clock.now(),
-        }
-        self._decide(
-            delivery_id, "found", S.PUBLISHED, (S.NEEDS_HUMAN,), by=by, role=role, why=why, clock=clock, values=values
-        )
+        sent_at = receipt.at or clock.now()
+        published = _published(self.get(delivery_id), receipt, sent_at)
+        values = {name: published[name] for name in ("remote_id", "remote_url", "remote_cid", "sent_at", "late_ms")}
+        try:
+            self._decide(
+                delivery_id,
+                "found",
+                S.PUBLISHED,
+                (S.NEEDS_HUMAN,),
+                by=by,
+                role=role,
+                why=why,
+                clock=clock,
+                values=values,
+            )
+        except IntegrityError as error:
+            raise StateError(
+                f"{receipt.url or receipt.remote_id} is the receipt of another delivery.", "Look again which is which."
+            ) from error
 
     def _decide(
         self,
@@ -483,19 +523,19 @@ class Queue:
     ) -> None:
         if role not in APPROVERS:
             raise NotAllowed(f"{by} is {role} and may not decide about a delivery.", "Ask an approver.")
-        delivery = self.get(delivery_id)
+        reason = storable(f"{by}: {why}")
         with self._database.write() as connection:
-            done = changed(
-                connection,
-                update(deliveries)
-                .where(deliveries.c.id == delivery_id, deliveries.c.state.in_([str(state) for state in allowed]))
-                .values(state=to, reason=f"{by}: {why}", fence=deliveries.c.fence + 1, **_RELEASED, **(values or {})),
-            )
-            if not done:
+            delivery = _locked(connection, delivery_id)
+            if delivery.state not in allowed:
                 raise StateError(
                     f"{delivery_id} is {delivery.state}; it cannot be changed so.", "See `shareasm plan list`."
                 )
-            _note(connection, delivery, "decided", clock, f"{action} by {by}: {why}")
+            connection.execute(
+                update(deliveries)
+                .where(deliveries.c.id == delivery_id)
+                .values(state=to, reason=reason, fence=deliveries.c.fence + 1, **_RELEASED, **(values or {}))
+            )
+            _note(connection, delivery, "decided", clock, f"{action} by {reason}")
             audit.write(
                 connection,
                 at=clock.now(),
@@ -540,6 +580,8 @@ def _published(delivery: Delivery, receipt: Receipt, sent_at: datetime) -> dict[
 
 def _change(connection: Connection, delivery: Delivery, worker: str, **values: object) -> None:
     """Change a delivery under its fence. Raise Stale when it is no longer ours."""
+    if isinstance(values.get("reason"), str):
+        values["reason"] = storable(str(values["reason"]))
     if not changed(
         connection,
         update(deliveries)
@@ -549,10 +591,32 @@ def _change(connection: Connection, delivery: Delivery, worker: str, **values: o
         raise Stale
 
 
-def _move(connection: Connection, where, to: DeliveryState, reason: str) -> None:
+def _move(connection: Connection, where, to, reason) -> None:
+    """Move deliveries that nobody holds; state and reason may be expressions over their own columns."""
+    reason = storable(reason) if isinstance(reason, str) else reason
     connection.execute(
         update(deliveries).where(where).values(state=to, reason=reason, fence=deliveries.c.fence + 1, **_RELEASED)
     )
+
+
+def _pause(connection: Connection, where) -> None:
+    """Hold what a switch covers, and say which switch."""
+    on = switch_rows.c
+    reason = (
+        select("paused by " + on.by + ": " + on.reason)
+        .where(on.off_at.is_(None), campaigns.c.id == deliveries.c.campaign_id, switches.covers())
+        .order_by(on.id)
+        .limit(1)
+        .correlate(deliveries)
+        .scalar_subquery()
+    )
+    _move(connection, and_(where, reason.is_not(None)), S.PAUSED, reason)
+
+
+def _miss(connection: Connection, where, reason: str) -> None:
+    """Keep that it is too late, and what was tried. A person is asked, unless the author wanted it left out then."""
+    tried = case((deliveries.c.reason != "", reason + ": " + deliveries.c.reason), else_=reason)
+    _move(connection, where, case((deliveries.c.if_late == "skip", S.CANCELLED), else_=S.MISSED), tried)
 
 
 def _note(
@@ -574,7 +638,7 @@ def _note(
             fence=delivery.fence,
             n=n + (phase == "intent"),
             phase=phase,
-            error=error[:2_000],
+            error=storable(error)[:2_000],
             http_status=http_status,
             reset_at=reset_at,
             wall_at=clock.now(),
@@ -585,8 +649,12 @@ def _note(
 
 
 def _close(connection: Connection, account: str, until: datetime, reason: str) -> None:
-    connection.execute(closures.delete().where(closures.c.account == account))
-    connection.execute(insert(closures).values(account=account, until=until, reason=reason))
+    values = {"until": until, "reason": storable(reason)}
+    connection.execute(
+        upsert(connection, closures)
+        .values(account=account, **values)
+        .on_conflict_do_update(index_elements=["account"], set_=values)
+    )
 
 
 def _held(connection: Connection, delivery: Delivery, worker: str):
@@ -607,7 +675,7 @@ def _last_look(connection: Connection, row, now: datetime) -> tuple[DeliveryStat
     if switch is not None:
         return S.PAUSED, f"paused by {switch.by}: {switch.reason}"
     if row.part == 1 and now > row.not_after:
-        return S.MISSED, "its last moment passed before it could be sent"
+        return S.CANCELLED if row.if_late == "skip" else S.MISSED, LAST_MOMENT_PASSED
     post = connection.execute(
         select(posts.c.state).where(posts.c.campaign_id == row.campaign_id, posts.c.id == row.post_id)
     ).scalar()
@@ -670,6 +738,56 @@ def _answered(states: Collection[DeliveryState]):
     )
 
 
+def _waits_for_approval():
+    """Return the condition that the post which a first part replies to is not approved, and not out on its account."""
+    other = deliveries.alias("out")
+    is_out = exists(
+        select(other.c.id).where(
+            other.c.campaign_id == deliveries.c.campaign_id,
+            other.c.post_id == deliveries.c.reply_to,
+            other.c.account == deliveries.c.account,
+            other.c.state == S.PUBLISHED,
+        )
+    )
+    return and_(
+        deliveries.c.reply_to != "",
+        deliveries.c.part == 1,
+        exists(
+            select(posts.c.id).where(
+                posts.c.campaign_id == deliveries.c.campaign_id,
+                posts.c.id == deliveries.c.reply_to,
+                posts.c.state.in_([PostState.DRAFT, PostState.IN_REVIEW]),
+            )
+        ),
+        ~is_out,
+    )
+
+
+def _root(connection: Connection, delivery: Delivery, post: str) -> Receipt | None:
+    """Return the first post of the thread in which a post of ours stands on this delivery's account."""
+    root: Receipt | None = None
+    met: set[str] = set()
+    while post and post not in met:
+        met.add(post)
+        receipts = _receipts(connection, delivery, post)
+        if not receipts:
+            break
+        root = next(iter(receipts.values()))
+        post = connection.execute(
+            select(deliveries.c.reply_to)
+            .join(campaigns, campaigns.c.id == deliveries.c.campaign_id)
+            .where(
+                campaigns.c.folder == delivery.campaign,
+                deliveries.c.post_id == post,
+                deliveries.c.account == delivery.account,
+                deliveries.c.state == S.PUBLISHED,
+            )
+            .order_by(deliveries.c.part)
+            .limit(1)
+        ).scalar_one()
+    return root
+
+
 def _receipts(connection: Connection, delivery: Delivery, post: str) -> dict[int, Receipt]:
     rows = connection.execute(
         select(deliveries.c.part, deliveries.c.remote_id, deliveries.c.remote_url, deliveries.c.remote_cid)
@@ -683,6 +801,16 @@ def _receipts(connection: Connection, delivery: Delivery, post: str) -> dict[int
         .order_by(deliveries.c.part)
     )
     return {part: Receipt(remote_id, url or "", cid or "") for part, remote_id, url, cid in rows}
+
+
+def _locked(connection: Connection, delivery_id: str) -> Delivery:
+    query = _rows().where(deliveries.c.id == delivery_id)
+    if connection.dialect.name == "postgresql":
+        query = query.with_for_update(of=deliveries)
+    row = connection.execute(query).first()
+    if row is None:
+        raise PlanError(f"There is no delivery “{delivery_id}”.", "See `shareasm plan list`.")
+    return _delivery(row)
 
 
 def _rows() -> Select:

@@ -13,13 +13,14 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Table, and_, bindparam, delete, func, select
+from sqlalchemy import Column, Connection, ScalarSelect, Table, bindparam, delete, func, select
 
 from shareasm.model import Counts, Kind, MentionState
-from shareasm.store.engine import Database, insert_sql, micros, run
+from shareasm.store.engine import Database, hold_conversation, insert_sql, micros, run, without_time_limit
 from shareasm.store.tables import (
     ROLLUPS,
     author_counts,
+    authors,
     campaigns,
     mentions,
     r_author,
@@ -89,7 +90,8 @@ class _AuthorChange:
     reposts: int = 0
     engagements: int = 0
     moments: list[datetime] = field(default_factory=list)
-    shrinks: bool = False
+    left: set[datetime] = field(default_factory=set)
+    """Moments at which a mention of this author stood, and stands no more."""
 
 
 class Ledger:
@@ -104,14 +106,15 @@ class Ledger:
         self._authors: dict[int, _AuthorChange] = {}
         self._posts: dict[int, Fact] = {}
         self._ours: set[int] = set()
+        self._told: set[int] = set()
 
     def change(self, before: Fact | None, after: Fact) -> None:
         """Note that a mention came, or is now another than it was."""
         if before is not None:
             self._add(before, -1)
         self._add(after, +1)
-        if before is not None and before.in_totals and not after.in_totals:
-            self._authors[after.author_id].shrinks = True
+        if before is not None and before.in_totals and (not after.in_totals or after.posted_at != before.posted_at):
+            self._authors[after.author_id].left.add(before.posted_at)
         if after.has_counts and (before is None or before.counts != after.counts or before.age_s != after.age_s):
             self._posts[after.mention_id] = after
 
@@ -119,15 +122,17 @@ class Ledger:
         """Note that this contributor is one of our own accounts."""
         self._ours.add(author_id)
 
+    def followers(self, author_ids: Iterable[int]) -> None:
+        """Note that the network told how many follow these contributors."""
+        self._told.update(author_ids)
+
     def write(self) -> None:
         """Move the rollups by what was noted."""
         c = self._campaign_id
         self._move(r_time, ("minute", "network"), _TIME, self._time)
         self._move(r_share, ("day", "network", "language", "kind"), _SHARE, self._share)
-        if any(values[0] < 0 for values in self._share.values()):  # what nobody is counted under any more has no row
-            empty = and_(r_time.c.spoken == 0, r_time.c.reposts == 0, r_time.c.conversation == 0)
-            self._connection.execute(delete(r_time).where(r_time.c.campaign_id == c, empty))
-            self._connection.execute(delete(r_share).where(r_share.c.campaign_id == c, r_share.c.posts == 0))
+        self._drop_empty(r_time, ("minute", "network"), _TIME, self._time)
+        self._drop_empty(r_share, ("day", "network", "language", "kind"), ("posts",), self._share)
         columns = ("campaign_id", "mention_id", *COUNTS, "engagements", "age_s")
         sets = ", ".join(f"{name} = excluded.{name}" for name in columns[2:])
         sql = insert_sql(r_post, columns, self._sqlite, f"ON CONFLICT (campaign_id, mention_id) DO UPDATE SET {sets}")
@@ -174,8 +179,20 @@ class Ledger:
         rows = [(self._campaign_id, *key, *values) for key, values in sorted(moved.items()) if any(values)]
         run(self._connection, sql, rows)
 
+    def _drop_empty(
+        self, table: Table, keys: tuple[str, ...], sums: tuple[str, ...], moved: Mapping[tuple[Any, ...], list[int]]
+    ) -> None:
+        """Take away the rows under which nobody is counted any more."""
+        fewer = [key for key, values in sorted(moved.items()) if any(v < 0 for v in values[: len(sums)])]
+        if fewer:
+            same = [table.c[name] == bindparam(f"key_{name}") for name in keys]
+            empty = [table.c[name] == 0 for name in sums]
+            statement = delete(table).where(table.c.campaign_id == self._campaign_id, *same, *empty)
+            names = [f"key_{name}" for name in keys]
+            self._connection.execute(statement, [dict(zip(names, key, strict=True)) for key in fewer])
+
     def _write_authors(self) -> None:
-        ids = sorted(self._authors.keys() | self._ours)
+        ids = sorted(self._authors.keys() | self._ours | self._told)
         if not ids:
             return
         before = _author_rows(self._connection, self._campaign_id, ids)
@@ -187,7 +204,7 @@ class Ledger:
             row = _moved(old, author_id, change)
             if row is None:
                 continue
-            if change is not None and change.shrinks and row.spoken + row.reposts:
+            if change is not None and row.spoken + row.reposts and change.left & {row.first_at, row.last_at}:
                 row.first_at, row.last_at = self._span(author_id)
             row.ours = row.ours or author_id in self._ours
             if author_id in followers:
@@ -324,17 +341,24 @@ def _author_rows(connection: Connection, campaign_id: int, ids: Sequence[int]) -
 
 
 def _followers(connection: Connection, ids: Sequence[int]) -> dict[int, tuple[int, datetime]]:
-    """Return the latest follower count of each author, with its date."""
-    query = (
-        select(author_counts.c.author_id, author_counts.c.followers, author_counts.c.at)
-        .where(author_counts.c.author_id.in_(bindparam("ids", expanding=True)), author_counts.c.followers.is_not(None))
-        .order_by(author_counts.c.author_id, author_counts.c.at)
+    """Return the latest follower count of each author, with its date.
+
+    One step in the index per author: who speaks often has been counted often.
+    """
+
+    def latest(column: Column[Any]) -> ScalarSelect[Any]:
+        known = (author_counts.c.author_id == authors.c.id, author_counts.c.followers.is_not(None))
+        return select(column).where(*known).order_by(author_counts.c.at.desc()).limit(1).scalar_subquery()
+
+    query = select(authors.c.id, latest(author_counts.c.followers), latest(author_counts.c.at)).where(
+        authors.c.id.in_(bindparam("ids", expanding=True))
     )
-    latest: dict[int, tuple[int, datetime]] = {}
+    found: dict[int, tuple[int, datetime]] = {}
     for start in range(0, len(ids), CHUNK):
-        for row in connection.execute(query, {"ids": list(ids[start : start + CHUNK])}):
-            latest[row.author_id] = (row.followers, row.at)
-    return latest
+        for author_id, followers, at in connection.execute(query, {"ids": list(ids[start : start + CHUNK])}):
+            if followers is not None:
+                found[author_id] = (followers, at)
+    return found
 
 
 def write_authors(connection: Connection, campaign_id: int, rows: Iterable[AuthorRow]) -> None:
@@ -360,8 +384,10 @@ def write_authors(connection: Connection, campaign_id: int, rows: Iterable[Autho
 
 
 def rebuild(database: Database, campaign_id: int) -> dict[str, int]:
-    """Count every rollup of a campaign anew from its mentions, in one transaction, and return the rows that differed."""
+    """Count every rollup of a campaign anew from its mentions, in one transaction. Return the rows that differed."""
     with database.write() as connection:
+        without_time_limit(connection)
+        hold_conversation(connection, campaign_id)
         fresh = _count_all(connection, campaign_id)
         differing: dict[str, int] = {}
         for table in ROLLUPS:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, insert, or_, select, update
 
 from shareasm.model import Hole
-from shareasm.store.engine import Database, changed, upsert
+from shareasm.store.engine import Database, changed, storable, upsert
 from shareasm.store.tables import campaigns, gaps, sources
 
 
@@ -48,18 +48,22 @@ class Sources:
         self._database = database
 
     def open(self, campaign_id: int, network: str, server: str, query: str, *, state: str = "catching up") -> int:
-        """Return the key of this source; make it when it is new."""
+        """Return the key of this source; make it when it is new. Other hashtags than before open a gap behind them."""
+        server, query = storable(server), storable(query)
         with self._database.write() as connection:
             connection.execute(
                 upsert(connection, sources)
                 .values(campaign_id=campaign_id, network=network, server=server, query=query, state=state)
                 .on_conflict_do_nothing()
             )
-            return connection.execute(
-                select(sources.c.id).where(
+            row = connection.execute(
+                select(sources).where(
                     sources.c.campaign_id == campaign_id, sources.c.network == network, sources.c.server == server
                 )
-            ).scalar_one()
+            ).one()
+            if row.query != query:
+                _ask_anew(connection, row, query)
+            return row.id
 
     def lease(self, source_id: int, owner: str, now: datetime, until: datetime) -> bool:
         """Hold this source for one collector; True when it is ours until then."""
@@ -102,7 +106,7 @@ class Sources:
             connection.execute(
                 update(sources)
                 .where(sources.c.id == source_id)
-                .values(state="stopped" if stopped else "gap open", error=error[:500], last_try_at=at)
+                .values(state="stopped" if stopped else "gap open", error=storable(error)[:500], last_try_at=at)
             )
             still = connection.execute(
                 select(gaps.c.id).where(
@@ -152,6 +156,13 @@ class Sources:
             return [Gap(g.from_at, g.to_at, g.why, g.closed_at) for g in connection.execute(query)]
 
 
+def _ask_anew(connection: Connection, row, query: str) -> None:
+    connection.execute(update(sources).where(sources.c.id == row.id).values(query=query))
+    if row.last_ok_at is not None and row.state != "as imported":
+        why = f"It was asked for {row.query} until then, and for {query} only afterwards."
+        open_gaps(connection, row.id, [Hole(None, row.last_ok_at, why)], row.last_ok_at)
+
+
 def advance(
     connection: Connection,
     source_id: int,
@@ -195,7 +206,7 @@ def open_gaps(connection: Connection, source_id: int, holes: Sequence[Hole], at:
                 to_at=hole.to_at,
                 from_cursor=hole.from_cursor,
                 to_cursor=hole.to_cursor,
-                why=hole.why[:500],
+                why=storable(hole.why)[:500],
                 opened_at=at,
             )
         )

@@ -8,13 +8,14 @@ from datetime import datetime
 from sqlalchemy import Connection, and_, insert, or_, select, true, update
 from sqlalchemy.sql.elements import ColumnElement
 
-from shareasm.errors import StateError
+from shareasm.errors import NotAllowed, StateError
 from shareasm.model import Switch
 from shareasm.store import audit
-from shareasm.store.engine import Database, changed
+from shareasm.store.engine import Database, changed, storable
 from shareasm.store.tables import campaigns, deliveries, switches
 
 SCOPES = ("all", "campaign", "network", "account", "language")
+APPROVERS = frozenset({"approver", "admin"})
 
 
 class Switches:
@@ -24,12 +25,22 @@ class Switches:
         self._database = database
 
     def pause(self, scope: str, key: str, *, by: str, role: str, reason: str, at: datetime) -> None:
-        """Stop every send of this scope that has not begun. Pausing what is paused already changes nothing."""
+        """Stop every send of this scope that has not begun. Pausing what is paused already changes nothing.
+
+        Anyone who writes may stop; raise NotAllowed for who may only read.
+        """
+        if role == "viewer":
+            raise NotAllowed(f"{by} is viewer and may not pause.", "Tell somebody who writes posts.")
         with self._database.write() as connection:
             pause(connection, scope, key, by=by, role=role, reason=reason, at=at)
 
     def resume(self, scope: str, key: str, *, by: str, role: str, reason: str, at: datetime) -> None:
-        """Lift a pause. What fell into it stays paused until a person releases it; nothing goes out in a burst."""
+        """Lift a pause. What fell into it stays paused until a person releases it; nothing goes out in a burst.
+
+        Stopping is easy, starting again is considered: raise NotAllowed for who is no approver.
+        """
+        if role not in APPROVERS:
+            raise NotAllowed(f"{by} is {role} and may not lift a pause.", "Ask an approver.")
         with self._database.write() as connection:
             lifted = changed(
                 connection,
@@ -53,7 +64,8 @@ def pause(connection: Connection, scope: str, key: str, *, by: str, role: str, r
         select(switches.c.id).where(switches.c.scope == scope, switches.c.key == key, switches.c.off_at.is_(None))
     ).first()
     if already is None:
-        connection.execute(insert(switches).values(scope=scope, key=key, by=by, at=at, reason=reason))
+        row = {"scope": scope, "key": key, "by": storable(by), "at": at, "reason": storable(reason)}
+        connection.execute(insert(switches).values(row))
         audit.write(connection, at=at, person=by, role=role, action="pause", on=f"{scope}:{key}", why=reason)
 
 

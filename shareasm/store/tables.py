@@ -138,8 +138,10 @@ deliveries = Table(
     ),
     Index("uq_deliveries_key", "account", "idem_key", unique=True),
     Index("uq_deliveries_remote", "account", "remote_id", unique=True),
+    Index("ix_deliveries_receipt", "network", "remote_id"),
     Index("ix_deliveries_due", "state", "next_at"),
     Index("ix_deliveries_campaign", "campaign_id", "due_at"),
+    Index("ix_deliveries_post", "campaign_id", "post_id", "account", "part"),
 )
 
 attempts = Table(
@@ -286,7 +288,17 @@ authors = Table(
     Column("bot", Boolean),
     Column("created_at", Moment),
     Column("may_be_named", Boolean, nullable=False, server_default=text("true")),
+    Column("told_at", Moment, nullable=False),  # when handle and name were so: an old archive does not rename anybody
     Index("uq_authors_native", "network", "native_id", unique=True),
+)
+
+hidden_authors = Table(  # whose account is gone for now, as this campaign's sources saw it
+    "hidden_authors",
+    metadata,
+    Column("campaign_id", Id, ForeignKey("campaigns.id"), primary_key=True),
+    Column("author_id", Id, ForeignKey("authors.id"), primary_key=True),
+    Column("since", Moment, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 author_counts = Table(
@@ -328,6 +340,7 @@ mentions = Table(
     _one_of("state", MentionState, "state"),
     Index("uq_mentions_native", "campaign_id", "network", "native_id", unique=True),
     Index("ix_mentions_posted", "campaign_id", "posted_at"),
+    Index("ix_mentions_author", "campaign_id", "author_id", "posted_at"),
     Index(  # reposts and answers find their original, and an original its early answers
         "ix_mentions_of",
         "campaign_id",
@@ -429,7 +442,7 @@ r_author = Table(
     Column("engagements", BigInteger, nullable=False, server_default="0"),
     sqlite_with_rowid=False,
 )
-Index("ix_r_author_posts", r_author.c.campaign_id, (r_author.c.spoken + r_author.c.reposts).desc())
+Index("ix_r_author_posts", r_author.c.campaign_id, text("(spoken + reposts) DESC"))
 Index("ix_r_author_followers", r_author.c.campaign_id, r_author.c.followers.desc())
 Index("ix_r_author_author", r_author.c.author_id, r_author.c.campaign_id)
 

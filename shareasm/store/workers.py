@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import delete, insert, select, update
 
 from shareasm.model import Limits
-from shareasm.store.engine import Database
+from shareasm.store.engine import Database, storable, upsert
 from shareasm.store.tables import closures, events, limits, media_ready, workers
 
 ALIVE_FOR = timedelta(seconds=10)
@@ -91,7 +91,7 @@ class Workers:
     def note(self, kind: str, words: str, at: datetime) -> None:
         """Write down something that a person may want to know later."""
         with self._database.write() as connection:
-            connection.execute(insert(events).values(at=at, kind=kind, words=words[:2_000]))
+            connection.execute(insert(events).values(at=at, kind=kind, words=storable(words)[:2_000]))
 
     def notes(self, limit: int = 100) -> list[tuple[datetime, str, str]]:
         """Return the latest events, newest first. Read-only."""
@@ -108,9 +108,11 @@ class Workers:
     def keep_limits(self, account: str, value: Limits, at: datetime) -> None:
         """Keep what this account's server accepts, for checks that may not ask it."""
         with self._database.write() as connection:
-            connection.execute(delete(limits).where(limits.c.account == account))
+            values = {"value": msgspec.json.encode(value).decode(), "read_at": at}
             connection.execute(
-                insert(limits).values(account=account, value=msgspec.json.encode(value).decode(), read_at=at)
+                upsert(connection, limits)
+                .values(account=account, **values)
+                .on_conflict_do_update(index_elements=["account"], set_=values)
             )
 
     def limits(self) -> dict[str, Limits]:
@@ -122,11 +124,11 @@ class Workers:
     def keep_ready(self, account: str, digest: str, ready: Mapping[str, object], at: datetime) -> None:
         """Keep what an upload gave, so that the send itself is one small request."""
         with self._database.write() as connection:
+            values = {"ready": json.dumps(ready), "prepared_at": at}
             connection.execute(
-                delete(media_ready).where(media_ready.c.account == account, media_ready.c.digest == digest)
-            )
-            connection.execute(
-                insert(media_ready).values(account=account, digest=digest, ready=json.dumps(ready), prepared_at=at)
+                upsert(connection, media_ready)
+                .values(account=account, digest=digest, **values)
+                .on_conflict_do_update(index_elements=["account", "digest"], set_=values)
             )
 
     def ready(self, account: str, digests: list[str]) -> dict[str, dict[str, object]]:

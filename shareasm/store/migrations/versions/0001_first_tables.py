@@ -1,3 +1,4 @@
+# ruff: noqa: E501
 """The first tables.
 
 Revision ID: 0001
@@ -94,6 +95,7 @@ def _tables() -> None:
         sa.Column("bot", sa.Boolean(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=True),
         sa.Column("may_be_named", sa.Boolean(), server_default=sa.text("true"), nullable=False),
+        sa.Column("told_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_authors")),
     )
     op.create_index("uq_authors_native", "authors", ["network", "native_id"], unique=True)
@@ -344,6 +346,8 @@ def _tables() -> None:
     )
     op.create_index("ix_deliveries_campaign", "deliveries", ["campaign_id", "due_at"], unique=False)
     op.create_index("ix_deliveries_due", "deliveries", ["state", "next_at"], unique=False)
+    op.create_index("ix_deliveries_post", "deliveries", ["campaign_id", "post_id", "account", "part"], unique=False)
+    op.create_index("ix_deliveries_receipt", "deliveries", ["network", "remote_id"], unique=False)
     op.create_index("uq_deliveries_key", "deliveries", ["account", "idem_key"], unique=True)
     op.create_index(
         "uq_deliveries_lane",
@@ -362,6 +366,16 @@ def _tables() -> None:
         postgresql_where=sa.text("state <> 'cancelled'"),
     )
     op.create_index("uq_deliveries_remote", "deliveries", ["account", "remote_id"], unique=True)
+    op.create_table(
+        "hidden_authors",
+        sa.Column("campaign_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("author_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["author_id"], ["authors.id"], name=op.f("fk_hidden_authors_author_id")),
+        sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_hidden_authors_campaign_id")),
+        sa.PrimaryKeyConstraint("campaign_id", "author_id", name=op.f("pk_hidden_authors")),
+        sqlite_with_rowid=False,
+    )
     op.create_table(
         "mentions",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
@@ -393,6 +407,7 @@ def _tables() -> None:
         sa.ForeignKeyConstraint(["campaign_id"], ["campaigns.id"], name=op.f("fk_mentions_campaign_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mentions")),
     )
+    op.create_index("ix_mentions_author", "mentions", ["campaign_id", "author_id", "posted_at"], unique=False)
     op.create_index(
         "ix_mentions_of",
         "mentions",
@@ -482,3 +497,6 @@ def _tables() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_gaps")),
     )
     op.create_index("ix_gaps_source_id", "gaps", ["source_id"], unique=False)
+    op.create_index(
+        "ix_r_author_posts", "r_author", ["campaign_id", sa.literal_column("(spoken + reposts) DESC")], unique=False
+    )
