@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from dashboards import frame, ui
+from dashboards import frame, people, ui
 from dashboards.desk_state import here
 
 ASSETS = Path(__file__).parent / "assets"  # Streamlit takes relative paths from the folder it was started in
@@ -23,6 +23,7 @@ page = st.navigation(
     position="top",
 )
 with ui.edge("desk"):
-    if frame.head():
+    desk = here()
+    if people.is_let_in(desk) and frame.head():
         page.run()
-    frame.foot(here())
+    frame.foot(desk)

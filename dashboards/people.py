@@ -41,6 +41,22 @@ def who(here: Here) -> Person | None:
     return Person(name, role_of(here.desk, name)) if name else None
 
 
+def is_let_in(here: Here) -> bool:
+    """Return True for who may see the pages: without a login whoever sits at the machine. Else draw the door."""
+    if here.desk.dashboard.login != "oidc":
+        return True
+    person = who(here) if st.user.get("is_logged_in") else None
+    if person is not None and person.role is not None:
+        return True
+    st.title("Sign in", anchor=False)
+    if person is None:
+        st.button("Sign in", key="sign_in", icon=":material/login:", type="primary", on_click=st.login)
+    else:
+        st.text(f"{person.name} is not named under [people] in desk.toml. An admin can add them.")
+        st.button("Sign out", key="sign_out", icon=":material/logout:", on_click=st.logout)
+    return False
+
+
 def may_approve(here: Here) -> bool:
     """Return True when a button for approvers may be shown: the person may, or has not said yet who they are."""
     person = who(here)

@@ -204,22 +204,20 @@ def has_gap(sources: Sequence[SourceState]) -> bool:
 
 
 def page_number(key: str, rows: int, per_page: int) -> int:
-    """Draw “n–m of k” with two buttons where there is more than one page, and return the page, from 0."""
+    """Draw “n–m of k” and the pages where there is more than one, and return the page, from 0.
+
+    The page stands in the address, from 1.
+    """
     pages = max(1, -(-rows // per_page))
-    page = min(max(int(st.session_state.get(key, 0)), 0), pages - 1)
     if pages == 1:
         return 0
+    if st.session_state.get(key, 1) > pages:  # the list became shorter since
+        st.session_state[key] = pages
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.button("Earlier", key=f"{key}_back", icon=":material/chevron_left:", disabled=page == 0,
-                  on_click=_turn, args=(key, page - 1))  # fmt: skip
-        st.button("Later", key=f"{key}_on", icon=":material/chevron_right:", disabled=page == pages - 1,
-                  on_click=_turn, args=(key, page + 1))  # fmt: skip
-        st.caption(f"{page * per_page + 1:,}–{min(rows, (page + 1) * per_page):,} of {rows:,}", width="content")
-    return page
-
-
-def _turn(key: str, page: int) -> None:
-    st.session_state[key] = page
+        page = st.pagination(pages, key=key, bind="query-params")
+        first, last = (page - 1) * per_page + 1, min(rows, page * per_page)
+        st.caption(f"{first:,}–{last:,} of {rows:,}", width="content")
+    return page - 1
 
 
 def campaign_line(campaign: Campaign, now: datetime) -> str:
@@ -243,9 +241,10 @@ def receipt_words(delivery: Delivery, zone: str) -> str:
 
 def draw_chart(chart: alt.LayerChart) -> None:
     """Draw a chart as its function made it: the height it names is that of the plot, and its words are its alt text."""
-    words = str(chart.to_dict().get("description", ""))
-    fitted = chart.properties(autosize=alt.AutoSizeParams(type="fit-x", contains="padding"), description=alt.Undefined)
-    st.altair_chart(fitted, theme=None, alt=words)
+    spec = chart.to_dict()
+    words = str(spec.pop("description", ""))
+    spec["autosize"] = {"type": "fit-x", "contains": "padding"}  # Streamlit's own would press axis and legend into it
+    st.vega_lite_chart(None, spec, theme=None, alt=words)
 
 
 def mode() -> Literal["light", "dark"]:

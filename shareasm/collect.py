@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from shareasm import archives
-from shareasm.errors import ArchiveError, DeskError, LoginNeeded, NetworkError, NoCredits, Refused, StoreError
+from shareasm.errors import ArchiveError, LoginNeeded, NetworkError, NoCredits, Refused, StoreError
 from shareasm.model import Campaign, Clock, Counted, Page, Query, Seen, Tally
 from shareasm.networks import Source
 from shareasm.store import Store
@@ -59,7 +60,7 @@ class Imported:
 
     format: str = ""
     files: list[str] = field(default_factory=list)
-    tally: Tally = Tally()
+    tally: Tally = field(default_factory=Tally)
     problems: list[tuple[str, int, str]] = field(default_factory=list)
     counted: list[Counted] = field(default_factory=list)
 
@@ -86,7 +87,7 @@ def sweep(listen: Listener) -> Tally:
     return total
 
 
-def follow(listen: Listener, *, live: bool) -> Iterator[Tally]:
+def follow(listen: Listener, *, live: bool) -> Generator[Tally, None, None]:
     """Yield what each page added, after it is kept. Ends when the source does, or when another collector has it."""
     cursor = listen.store.sources.cursor(listen.source_id)
     leased_until: datetime | None = None
@@ -151,7 +152,7 @@ def listen_on(listen: Listener, stop: Callable[[], bool], wait: Callable[[float]
                     if stop():
                         break
         except NetworkError as error:
-            _try(lambda: note_failure(listen, error))  # noqa: B023 - called at once
+            _try(partial(note_failure, listen, error))
             if isinstance(error, STOPS):
                 break
         except StoreError as error:  # a full disk, a database that is restarted: it is read on from the last cursor
@@ -159,7 +160,7 @@ def listen_on(listen: Listener, stop: Callable[[], bool], wait: Callable[[float]
         if not stop():
             wait(pause * random.uniform(0.75, 1.25))  # noqa: S311 - jitter, not a secret
             pause = min(LONGEST_PAUSE_SECONDS, pause * 2)
-    _try(lambda: listen.store.sources.release(listen.source_id, listen.owner))
+    _try(partial(listen.store.sources.release, listen.source_id, listen.owner))
 
 
 def _try(step: Callable[[], object]) -> None:

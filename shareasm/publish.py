@@ -1,7 +1,7 @@
 """Publish: due deliveries to their networks, once each.
 
-The steps are written once. The worker exhausts `deliver`; a test that drops it between two yields is a kill -9 there, and
-one that waits before `next()` is a stalled process. Clock, store and network come in as arguments.
+The steps are written once. The worker exhausts `deliver`; a test that drops it between two yields is a kill -9 there,
+and one that waits before `next()` is a stalled process. Clock, store and network come in as arguments.
 
     claim ─▶ intent on disk ─▶ one request ─▶ outcome on disk
                                     └─ no readable answer ─▶ unconfirmed ─▶ look-up, twice ─▶ again, or a person
@@ -42,7 +42,7 @@ FIRST_WAIT = timedelta(seconds=15)
 LONGEST_WAIT = timedelta(minutes=15)
 SHORTEST_REST = timedelta(seconds=1)
 LONGEST_REST = timedelta(days=1)
-"""A network's word until when to wait is taken within these bounds: a wrong header must not hammer it, nor hold us for years."""
+"""A network says until when to wait; within these bounds it is believed. A wrong header must not hold us for years."""
 
 ReadMedia = Callable[[str, Media], bytes]
 """Returns the bytes of a picture of a campaign. Raises PlanError when they are not those that were approved."""
@@ -156,8 +156,8 @@ def recover(lane: Lane, dead_workers: Collection[str]) -> int:
 def prepare(lane: Lane, *, until: datetime, at_most: int | None = None) -> bool:
     """Upload the pictures of what is due by then. An upload is invisible, so repeating it is harmless.
 
-    Return False when the account cannot be used now: its deliveries wait. A picture that cannot be uploaded now holds up
-    its own delivery and no other.
+    Return False when the account cannot be used now: its deliveries wait. A picture that cannot be uploaded now holds
+    up its own delivery and no other.
     """
     if lane.name in lane.store.workers.closed(lane.clock.now()):
         return False

@@ -425,6 +425,7 @@ class Listening:
         self._threads: dict[_Ear, threading.Thread] = {}
         self._not_before: dict[_Ear, float] = {}
         self._said: dict[_Ear, str] = {}
+        self._heard_by: dict[tuple[str, ListenSettings], str] = {}
         self._wanted: frozenset[str] = frozenset()
 
     def keep_up(self) -> None:
@@ -460,6 +461,9 @@ class Listening:
                 self._said[ear] = str(error)
                 self._worker.tell("source", f"{ear.place.network}: {error}")
             return
+        if self._heard_by.setdefault((ear.folder, ear.place), ear.words) != ear.words:
+            self._worker.store.sources.rewind(listener.source_id)  # what its new words name may have been said before
+            self._heard_by[ear.folder, ear.place] = ear.words
         name = f"listen-{ear.place.network}"
         thread = threading.Thread(target=self._listen, args=(ear, listener), name=name, daemon=True)
         self._threads[ear] = thread

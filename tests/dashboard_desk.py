@@ -6,17 +6,23 @@ afternoon of a rehearsed day.
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
+from urllib.error import URLError
+from urllib.request import urlopen
 
 from shareasm.desk import Desk, read_desk
 from shareasm.model import (
     Author,
-    Campaign,
     Counts,
     Delivery,
     Hole,
@@ -33,6 +39,7 @@ from shareasm.plan.sync import sync
 from shareasm.store import Store, open_store
 from shareasm.store.conversation import Candidate, Intake
 from shareasm.store.workers import Worker
+from tests.servers import ROOT
 
 FOLDER = "asm-day"
 ZONE = "Europe/London"
@@ -206,6 +213,7 @@ def example_desk(
     stopped: bool = False,
     alive: bool = True,
     hostile: bool = False,
+    limits_read: bool = True,
     mentions: int = 1_100,
 ) -> Made:
     """Make the afternoon of a rehearsed day, with a post or delivery in every state."""
@@ -215,7 +223,7 @@ def example_desk(
     _write_campaign(folder)
     desk = read_desk(folder)
     with opened(folder) as store:
-        for account, network in ACCOUNTS.items():
+        for account, network in ACCOUNTS.items() if limits_read else ():
             store.workers.keep_limits(account, LIMITS[network], DAY)
         _plan(store, desk)
         _publish(store)
@@ -444,6 +452,36 @@ def _hostile() -> Seen:
                 tags=("shareASM",), url="javascript:alert(1)")  # fmt: skip
 
 
-def campaign_of(store: Store) -> Campaign:
-    """Return the campaign of the example desk."""
-    return store.campaigns.get(FOLDER)
+# ── The pages on a desk ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@contextmanager
+def dashboard(desk: Path) -> Iterator[str]:
+    """Run the dashboard as its own process on this desk, and yield its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboards" / "app.py")]
+    command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
+    environment = {**os.environ, "SHAREASM_DESK": str(desk), "PYTHONPATH": str(ROOT)}
+    with (desk / "dashboard.txt").open("wb") as words:
+        process = subprocess.Popen(command, env=environment, stdout=words, stderr=subprocess.STDOUT)  # noqa: S603
+    address = f"http://127.0.0.1:{port}"
+    try:
+        until = time.monotonic() + 60
+        while not _is_up(address):
+            assert process.poll() is None, (desk / "dashboard.txt").read_text()
+            assert time.monotonic() < until, "The dashboard did not start."
+            time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _is_up(address: str) -> bool:
+    try:
+        with urlopen(f"{address}/_stcore/health", timeout=2):  # noqa: S310 - our own process on loopback
+            return True
+    except (URLError, OSError):
+        return False

@@ -9,14 +9,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest.mock import patch
 
 from PIL import Image
 
+from shareasm.cli import main
 from shareasm.store import Store, open_store
 from tests.servers import ROOT
 
@@ -26,15 +29,19 @@ PRACTICE = """
 [accounts.rehearsal]
 network = "practice"
 handle = "asm-desk"
+[accounts.rehearsal.options]
+audience = 12
+mood = "quiet"
 """
-CAMPAIGN = """\
+_NOW = datetime.now(UTC).replace(microsecond=0, tzinfo=None)
+CAMPAIGN = f"""\
 name = "#shareASM today"
 hashtags = ["shareASM"]
 variants = ["shareASM2015"]
 look_alikes = ["shareASMarkdown"]
-start = 2026-01-01T00:00:00
-end = 2036-01-01T00:00:00
-time_zone = "Europe/London"
+start = {(_NOW - timedelta(minutes=20)).isoformat()}
+end = {(_NOW + timedelta(days=1)).isoformat()}
+time_zone = "UTC"
 """
 
 
@@ -127,9 +134,24 @@ class DeskFolder:
         assert "Traceback" not in done.stderr, done.stderr
         return Done(done.returncode, done.stdout, done.stderr)
 
+    def call(self, *words: str, stdin: str = "") -> Done:
+        """Run a command to its end in this process: the same words, without the start of a Python."""
+        out, err, code = StringIO(), StringIO(), 0
+        with (
+            patch.dict(os.environ, self._environment(), clear=True),
+            patch.object(sys, "stdin", StringIO(stdin)),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            try:
+                main(["--desk", str(self.folder), *words])
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+        return Done(code, out.getvalue(), err.getvalue())
+
     def good(self, *words: str) -> Done:
         """Run a command that must succeed."""
-        done = self.run(*words)
+        done = self.call(*words)
         assert done.code == 0, done
         return done
 

@@ -1,9 +1,11 @@
 """The pages, run without a browser: every view over every kind of desk, and what each person may do there."""
 
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -23,13 +25,24 @@ from tests.servers import ROOT
 
 APP = ROOT / "dashboards" / "app.py"
 VIEWS = sorted(path.name for path in (ROOT / "dashboards" / "views").glob("*.py"))
+_MADE = TemporaryDirectory()
+
+
+def example(folder: Path, **options: Any) -> None:
+    """Put the afternoon of a rehearsed day into this folder: made once for each kind, then copied."""
+    made = Path(_MADE.name) / ("-".join(f"{name}={value}" for name, value in sorted(options.items())) or "plain")
+    if not made.exists():
+        example_desk(made, **{"mentions": 120, **options})
+    shutil.copytree(made, folder)
+
+
 DESKS: dict[str, Callable[[Path], object]] = {
     "empty": empty_desk,
-    "example day": lambda folder: example_desk(folder, mentions=120),
-    "gap open": lambda folder: example_desk(folder, mentions=120, gap=True),
-    "stopped": lambda folder: example_desk(folder, mentions=120, stopped=True),
-    "no worker": lambda folder: example_desk(folder, mentions=120, alive=False),
-    "with people": lambda folder: example_desk(folder, mentions=120, people=True),
+    "example day": example,
+    "gap open": lambda folder: example(folder, gap=True),
+    "stopped": lambda folder: example(folder, stopped=True),
+    "no worker": lambda folder: example(folder, alive=False),
+    "with people": lambda folder: example(folder, people=True),
 }
 VIEWER = "vic@desk.example"
 AUTHOR = "ben@desk.example"
@@ -61,8 +74,8 @@ def opened_page(view: str = "today.py", *, person: str = "", **query: str) -> Ap
 
 def all_words(app: AppTest) -> str:
     """Everything that a page says in Markdown or as text, without the signs that escape others."""
-    kinds = ("title", "header", "markdown", "caption", "text", "warning", "error", "toast")
-    return "\n".join(str(element.value) for kind in kinds for element in app.get(kind)).replace("\\", "")
+    kinds = (app.title, app.header, app.markdown, app.caption, app.text, app.warning, app.error, app.toast)
+    return "\n".join(str(element.value) for some in kinds for element in some).replace("\\", "")
 
 
 def texts(app: AppTest) -> list[str]:
@@ -92,19 +105,19 @@ def test_every_view_shows_every_desk(view: str, kind: str, folder: Path) -> None
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("person", [VIEWER, AUTHOR, BOSS, "nobody@desk.example"])
 def test_every_view_shows_itself_to_every_role(view: str, person: str, folder: Path) -> None:
-    example_desk(folder, people=True, mentions=60)
+    example(folder, people=True)
     assert not opened_page(view, person=person).exception
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_rehearsal_is_named_on_every_page(view: str, folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     assert "Rehearsal: the audience is simulated" in all_words(opened_page(view))
 
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_stop_stands_on_every_page_with_who_when_and_why(view: str, folder: Path) -> None:
-    example_desk(folder, mentions=60, stopped=True)
+    example(folder, stopped=True)
     app = opened_page(view)
     assert f"{BOSS}, 13:47 (Europe/London): A wrong figure went out." in texts(app)
     assert button(app, "stop").label == "Stop"
@@ -124,7 +137,7 @@ def test_a_desk_without_its_file_says_what_to_do_and_offers_another_try(folder: 
 
 
 def test_one_failing_part_leaves_the_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
 
     def broken(*_: object, **__: object) -> None:
         raise PlanError("The newest mentions cannot be read.", "Look at the disk.")
@@ -142,7 +155,7 @@ def test_one_failing_part_leaves_the_others(folder: Path, monkeypatch: pytest.Mo
 
 
 def test_the_headline_numbers_are_those_of_the_measures(folder: Path) -> None:
-    example_desk(folder, mentions=200)
+    example(folder)
     with opened(folder) as store:
         results = {one.name: one for one in measure(store, FOLDER, now=NOW)}
     shown = {metric.label: metric.value for metric in opened_page().metric}
@@ -156,7 +169,7 @@ def test_the_headline_numbers_are_those_of_the_measures(folder: Path) -> None:
 
 
 def test_each_headline_number_carries_its_definition_and_its_own_coverage(folder: Path) -> None:
-    example_desk(folder, mentions=200)
+    example(folder)
     with opened(folder) as store:
         results = {one.name: one for one in measure(store, FOLDER, now=NOW)}
     metrics = {metric.label: metric for metric in opened_page().metric}
@@ -166,7 +179,7 @@ def test_each_headline_number_carries_its_definition_and_its_own_coverage(folder
 
 
 def test_over_an_open_gap_a_number_is_a_lower_bound_and_the_gap_is_named(folder: Path) -> None:
-    example_desk(folder, mentions=200, gap=True)
+    example(folder, gap=True)
     with opened(folder) as store:
         coverage = measure(store, FOLDER, ["mentions"], now=NOW)[0].coverage
     app = opened_page()
@@ -177,7 +190,7 @@ def test_over_an_open_gap_a_number_is_a_lower_bound_and_the_gap_is_named(folder:
 
 
 def test_what_nobody_collected_is_a_dash_and_not_zero(folder: Path) -> None:
-    example_desk(folder, mentions=0)
+    example(folder, mentions=0)
     with opened(folder) as store:
         campaign = store.campaigns.get(FOLDER)
     other = folder.parent / "other"
@@ -191,7 +204,7 @@ def test_what_nobody_collected_is_a_dash_and_not_zero(folder: Path) -> None:
 
 
 def test_a_dead_worker_comes_first_and_names_its_remedy(folder: Path) -> None:
-    example_desk(folder, mentions=60, alive=False)
+    example(folder, alive=False)
     words = texts(opened_page())
     first = next(one for one in words if "worker" in one or "not found" in one)
     assert first.startswith("No worker runs")
@@ -199,14 +212,16 @@ def test_a_dead_worker_comes_first_and_names_its_remedy(folder: Path) -> None:
 
 
 def test_what_needs_a_person_is_named_with_its_reason(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     words = "\n".join(texts(opened_page()))
     assert "live-answers.en of 12:00 on our-x: 403: You are not permitted to perform this action." in words
-    assert "round-up.en of 13:00 on our-x: a pause was on when it fell due" in words
+    with opened(folder) as store:
+        reason = store.queue.get(f"{FOLDER}/round-up.en/our-x/1").reason
+    assert f"round-up.en of 13:00 on our-x: {reason}" in words
 
 
 def test_a_stopped_source_is_a_matter_with_its_reason(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     with opened(folder) as store:
         source = next(one for one in store.sources.states(FOLDER) if one.network == "x")
         store.sources.failed(source.id, NOW, "402: no credits left", stopped=True)
@@ -215,23 +230,23 @@ def test_a_stopped_source_is_a_matter_with_its_reason(folder: Path) -> None:
 
 
 def test_the_period_comes_from_the_address(folder: Path) -> None:
-    example_desk(folder, mentions=200)
+    example(folder)
     assert "per minute" in all_words(opened_page(period="Hour"))
     assert "per 15 minutes" in all_words(opened_page(period="Day"))
 
 
 def test_a_hostile_mention_is_shown_as_it_is(folder: Path) -> None:
-    example_desk(folder, mentions=60, hostile=True)
+    example(folder, hostile=True)
     app = opened_page()
     assert HOSTILE_TEXT in texts(app)
     assert HOSTILE_NAME in texts(app)
-    markdown = "\n".join(str(one.value) for kind in ("markdown", "caption", "title", "header") for one in app.get(kind))
+    markdown = "\n".join(str(one.value) for some in (app.markdown, app.caption, app.title, app.header) for one in some)
     assert "evil" not in markdown
     assert "<script>" not in markdown
 
 
 def test_next_out_names_time_state_text_and_accounts(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     app = opened_page()
     assert "Six countries, six laws. Whose law sees you? #shareASM" in texts(app)
     assert "**14:10** &nbsp;:small[:gray[in 23 min · 13:10 UTC]]" in all_words(app)
@@ -242,7 +257,7 @@ def test_next_out_names_time_state_text_and_accounts(folder: Path) -> None:
 
 
 def test_plan_lists_what_needs_a_word_what_needs_approval_and_what_is_out(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     headers = [str(one.value) for one in opened_page("plan.py").header]
     assert headers[0] == "6 deliveries need your word"
     assert headers[1] == "9 posts need approval"
@@ -251,7 +266,7 @@ def test_plan_lists_what_needs_a_word_what_needs_approval_and_what_is_out(folder
 
 
 def test_the_grid_shows_every_message_in_every_language(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     grid = opened_page("plan.py").table[0].value
     assert list(grid.columns) == ["Time", "Message", "English", "French", "Spanish", "Swahili"]
     rows = grid.set_index("Message")
@@ -262,23 +277,23 @@ def test_the_grid_shows_every_message_in_every_language(folder: Path) -> None:
 
 
 def test_a_problem_names_file_and_line(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     problems = opened_page("plan.py").dataframe[-1].value
     assert f"scheduled_posts/{FOLDER}/19-00-numbers.md:8" in set(problems["Where"])
     assert "330 of 280 for X." in set(problems["What"]) or any("of 280" in what for what in problems["What"])
 
 
 def test_published_posts_link_to_the_real_post_by_https_alone(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     app = opened_page("plan.py", show="Out")
-    assert any("](https://social.example/desk/" in str(one.value) for one in app.caption)
+    assert any("](https://social.example/desk/" in str(one.value) for one in app.markdown)
     assert not ui.is_safe_link("javascript:alert(1)")
     assert not ui.is_safe_link("http://social.example/1")
     assert not ui.is_safe_link("https://me:secret@social.example/1")
 
 
 def test_a_stranger_to_the_page_is_asked_for_a_name_before_anything_is_approved(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     app = opened_page("plan.py")
     button(app, "approve_thanks.en").click().run()
     assert app.text_input(key="approve_by").label == "Your name"
@@ -287,7 +302,7 @@ def test_a_stranger_to_the_page_is_asked_for_a_name_before_anything_is_approved(
 
 
 def test_who_is_known_approves_with_one_click(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     app = opened_page("plan.py", person="Ana")
     button(app, "approve_thanks.en").click().run()
     assert _state(folder, "thanks.en") is PostState.APPROVED
@@ -295,7 +310,7 @@ def test_who_is_known_approves_with_one_click(folder: Path) -> None:
 
 
 def test_selected_posts_are_approved_together(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     app = opened_page("plan.py", person="Ana")
     app.checkbox(key="pick_radio.en").check()
     app.checkbox(key="pick_radio.sw").check().run()
@@ -307,7 +322,7 @@ def test_selected_posts_are_approved_together(folder: Path) -> None:
 
 
 def test_all_ready_posts_are_approved_only_after_one_more_question(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     app = opened_page("plan.py", person="Ana")
     button(app, "approve_all").click().run()
     assert "Approve 9 posts of #shareASM 2026?" in texts(app)
@@ -315,7 +330,7 @@ def test_all_ready_posts_are_approved_only_after_one_more_question(folder: Path)
 
 
 def test_a_decision_is_asked_for_before_it_is_taken(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     app = opened_page("plan.py", person="Ana")
     key = f"{FOLDER}/licence.sw/our-x/1"
     button(app, f"send_{key}").click().run()
@@ -326,7 +341,7 @@ def test_a_decision_is_asked_for_before_it_is_taken(folder: Path) -> None:
 
 
 def test_a_failed_delivery_can_only_be_let_go(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     app = opened_page("plan.py", person="Ana")
     keys = {one.key for one in app.button}
     assert f"send_{FOLDER}/live-answers.en/our-x/1" not in keys
@@ -334,14 +349,14 @@ def test_a_failed_delivery_can_only_be_let_go(folder: Path) -> None:
 
 
 def test_what_was_tried_is_shown_as_evidence(folder: Path) -> None:
-    example_desk(folder, mentions=60)
+    example(folder)
     app = opened_page("plan.py")
     button(app, f"tried_{FOLDER}/licence.sw/our-x/1").click().run()
     assert list(app.dataframe[-1].value["Step"]) == ["intent", "unknown", "absent", "absent"]
 
 
 def test_resuming_asks_again_and_says_what_stays(folder: Path) -> None:
-    example_desk(folder, mentions=60, stopped=True)
+    example(folder, stopped=True)
     app = opened_page()
     with opened(folder) as store:
         (switch,) = store.switches.on()
@@ -353,7 +368,7 @@ def test_resuming_asks_again_and_says_what_stays(folder: Path) -> None:
 
 
 def test_an_act_is_written_down_with_name_and_reason(folder: Path) -> None:
-    example_desk(folder, mentions=0)
+    example(folder, mentions=0)
     key = f"{FOLDER}/round-up.en/our-x/1"
     with opened(folder) as store:
         here, campaign = here_of(store, folder), store.campaigns.get(FOLDER)
@@ -375,7 +390,7 @@ def test_an_act_is_written_down_with_name_and_reason(folder: Path) -> None:
 
 
 def test_a_viewer_finds_no_open_button(folder: Path) -> None:
-    example_desk(folder, people=True, stopped=True, mentions=60)
+    example(folder, people=True, stopped=True)
     app = opened_page("plan.py", person=VIEWER)
     assert button(app, "stop").disabled
     assert button(app, "approve_all").disabled
@@ -385,7 +400,7 @@ def test_a_viewer_finds_no_open_button(folder: Path) -> None:
 
 
 def test_an_author_may_stop_and_not_approve(folder: Path) -> None:
-    example_desk(folder, people=True, mentions=60)
+    example(folder, people=True)
     app = opened_page("plan.py", person=AUTHOR)
     assert not button(app, "stop").disabled
     assert button(app, "approve_all").disabled
@@ -393,7 +408,7 @@ def test_an_author_may_stop_and_not_approve(folder: Path) -> None:
 
 @pytest.mark.parametrize("person", [VIEWER, AUTHOR, "nobody@desk.example", ""])
 def test_who_may_not_write_cannot_do_so_past_the_page_either(person: str, folder: Path) -> None:
-    example_desk(folder, people=True, stopped=True, mentions=60)
+    example(folder, people=True, stopped=True)
     with opened(folder) as store:
         here, campaign = here_of(store, folder), store.campaigns.get(FOLDER)
         delivery = store.queue.get(f"{FOLDER}/round-up.en/our-x/1")
@@ -415,14 +430,20 @@ def test_who_may_not_write_cannot_do_so_past_the_page_either(person: str, folder
 
 
 def test_approving_before_the_worker_has_read_the_limits_says_so(folder: Path) -> None:
-    example_desk(folder, mentions=0)
-    with opened(folder) as store:
-        here, campaign = here_of(store, folder), store.campaigns.get(FOLDER)
-        acts.approve(here, campaign, ["thanks.en"], by="Ana")
+    example(folder, mentions=0, limits_read=False)
+    with opened(folder) as store, pytest.raises(PlanError, match="bluesky, mastodon, x"):
+        acts.approve(here_of(store, folder), store.campaigns.get(FOLDER), ["thanks.fr"], by="Ana")
+
+
+def test_with_a_login_nobody_sees_anything_before_it(folder: Path) -> None:
+    example(folder, people=True)
     toml = (folder / "desk.toml").read_text()
-    (folder / "desk.toml").write_text(toml + '\n[accounts.new]\nnetwork = "practice"\nhandle = "new"\n')
-    with opened(folder) as store, pytest.raises(PlanError, match="practice"):
-        acts.approve(here_of(store, folder), campaign, ["thanks.fr"], by="Ana")
+    oidc = 'client_id = "desk"\nserver_metadata_url = "https://id.example/"\nredirect_uri = "https://desk.example/"\n'
+    (folder / "desk.toml").write_text(f'{toml}\n[dashboard]\nlogin = "oidc"\n[dashboard.oidc]\n{oidc}')
+    app = opened_page(person=BOSS)
+    assert not app.exception
+    assert [one.label for one in app.button] == ["Sign in"]
+    assert not app.metric
 
 
 # ── Parts ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -453,12 +474,35 @@ def test_every_state_has_its_word_icon_and_colour() -> None:
     ],
 )
 def test_a_post_is_shown_by_its_most_pressing_delivery(found: list[DeliveryState], word: str, folder: Path) -> None:
-    example_desk(folder, mentions=0)
+    example(folder, mentions=0)
     with opened(folder) as store:
         planned = next(one for one in store.posts.all(FOLDER) if one.state is PostState.APPROVED)
         delivery = store.queue.all(FOLDER)[0]
     deliveries = [replace(delivery, state=state) for state in found]
     assert states.post_shown(planned, deliveries).word == word
+
+
+@pytest.mark.parametrize(
+    ("minutes", "alive", "colour"), [(1, True, "gray"), (5, True, "yellow"), (20, True, "red"), (1, False, "red")]
+)
+def test_collecting_turns_amber_then_red(minutes: int, alive: bool, colour: str, folder: Path) -> None:
+    example(folder, mentions=0)
+    at = NOW - timedelta(minutes=minutes)
+    with opened(folder) as store:
+        here = replace(here_of(store, folder), rehearsal=False)
+        here = replace(here, pulse=replace(here.pulse, alive=alive))
+        sources = [replace(one, last_ok_at=at) for one in store.sources.states(FOLDER)]
+    fresh = ui.freshness(sources, here, "Europe/London")
+    assert (fresh.words, fresh.colour) == (f"Collected {minutes} min ago", colour)
+
+
+def test_long_lists_are_paged_and_the_page_stands_in_the_address(folder: Path) -> None:
+    example(folder)
+    first, second = opened_page(), opened_page(who="2")
+    assert "1–12 of" in all_words(first)
+    assert "13–24 of" in all_words(second)
+    assert list(first.dataframe[0].value["who"]) != list(second.dataframe[0].value["who"])
+    assert len(first.dataframe[0].value) == 12
 
 
 def test_times_are_those_of_the_campaigns_clocks() -> None:
@@ -472,7 +516,9 @@ def test_times_are_those_of_the_campaigns_clocks() -> None:
 
 
 def test_a_line_that_quotes_a_server_stays_a_line() -> None:
-    quoted = "503 from https://evil.example/x ![a](http://evil.example/b.png) :streamlit: <b>www.evil.example</b> a@evil.example"
+    quoted = (
+        "503 https://evil.example/x ![a](http://evil.example/b.png) :streamlit: <b>www.evil.example</b> a@evil.example"
+    )
     tamed = ui.tame(quoted)
     assert "://" not in tamed
     assert "evil.example" not in tamed

@@ -1,65 +1,29 @@
 """The pages as people use them: journeys in a real browser, in light and dark and on a phone, with every host asked."""
 
-import os
-import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
-from urllib.error import URLError
+from typing import Any
 from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import ConsoleMessage, Page, expect
 
 from shareasm.model import DeliveryState, PostState
-from tests.dashboard_desk import FOLDER, HOSTILE_NAME, HOSTILE_TEXT, example_desk, opened
-from tests.servers import ROOT
+from tests.dashboard_desk import FOLDER, HOSTILE_NAME, HOSTILE_TEXT, dashboard, example_desk, opened
 from tests.servers.chromium import Browser
 
 FOOT = "no third parties"
-PHONE = {"viewport": {"width": 390, "height": 844}}
-DESKTOP = {"viewport": {"width": 1440, "height": 1000}}
-LOOKS = {
+WIDTH = "Math.max(...[...document.querySelectorAll('html, [data-testid=stMain]')].map(one => one.scrollWidth))"
+Look = dict[str, Any]
+PHONE: Look = {"viewport": {"width": 390, "height": 844}}
+DESKTOP: Look = {"viewport": {"width": 1440, "height": 1000}}
+LOOKS: dict[str, Look] = {
     "light": {**DESKTOP, "color_scheme": "light"},
     "dark": {**DESKTOP, "color_scheme": "dark"},
     "phone": {**PHONE, "color_scheme": "light"},
 }
-
-
-@contextmanager
-def dashboard(desk: Path) -> Iterator[str]:
-    """Run the dashboard as its own process on this desk, and yield its address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "streamlit", "run", str(ROOT / "dashboards" / "app.py")]
-    command += ["--server.address", "127.0.0.1", "--server.port", str(port)]
-    environment = {**os.environ, "SHAREASM_DESK": str(desk), "PYTHONPATH": str(ROOT)}
-    with (desk / "dashboard.txt").open("wb") as words:
-        process = subprocess.Popen(command, env=environment, stdout=words, stderr=subprocess.STDOUT)
-    try:
-        address = f"http://127.0.0.1:{port}"
-        until = time.monotonic() + 60
-        while not is_up(address):
-            assert process.poll() is None, (desk / "dashboard.txt").read_text()
-            assert time.monotonic() < until, "The dashboard did not start."
-            time.sleep(0.2)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
-def is_up(address: str) -> bool:
-    try:
-        with urlopen(f"{address}/_stcore/health", timeout=2):
-            return True
-    except (URLError, OSError):
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -83,9 +47,9 @@ def own(tmp_path: Path) -> Iterator[tuple[Path, str]]:
         yield folder, found
 
 
-def open_page(browser: Browser, address: str, name: str = "", **look: object) -> Page:
+def open_page(browser: Browser, address: str, name: str = "", look: Look = DESKTOP) -> Page:
     """Open a page and wait until all of it stands."""
-    page = browser.page(**(look or DESKTOP))
+    page = browser.page(**look)
     page.goto(f"{address}/{name}")
     page.get_by_text(FOOT).wait_for()
     page.wait_for_function("document.querySelectorAll('[data-stale=true]').length === 0")
@@ -152,7 +116,7 @@ def test_a_stop_shows_on_both_pages_until_somebody_resumes(own: tuple[Path, str]
 
 def test_a_stop_of_one_language_names_it(own: tuple[Path, str], browser: Browser) -> None:
     folder, address = own
-    page = open_page(browser, address, **PHONE)
+    page = open_page(browser, address, look=PHONE)
     page.get_by_role("button", name="Stop", exact=True).click()
     page.get_by_role("dialog").get_by_text("One language").click()
     page.get_by_role("combobox", name="Which one").click()
@@ -168,12 +132,8 @@ def test_what_was_held_back_is_released_by_one_person(own: tuple[Path, str], bro
     folder, address = own
     key = f"{FOLDER}/round-up.en/our-x/1"
     page = open_page(browser, address, "plan")
-    card = (
-        page.locator('[data-testid="stLayoutWrapper"]')
-        .filter(has_text="Half the day is over")
-        .filter(has_text="a pause was on when it fell due")
-    )
-    card.last.get_by_role("button", name="Send now").click()
+    card = page.locator(".st-key-" + f"card_{key}".replace("/", "-").replace(".", "-"))
+    card.get_by_role("button", name="Send now").click()
     page.get_by_role("textbox", name="Why").fill("It is still true")
     say_name(page, "Ana")
     page.get_by_role("button", name="Send it").click()
@@ -188,17 +148,11 @@ def test_a_stop_by_somebody_else_appears_by_itself(own: tuple[Path, str], browse
     folder, address = own
     page = open_page(browser, address)
     with opened(folder) as store:
-        now = store.workers.pulse(one_moment()).desk_now
+        now = store.workers.pulse(datetime.now(UTC)).desk_now
         assert now is not None
         store.switches.pause("network", "x", by="desk", role="desk", reason="402: no credits left", at=now)
     expect(page.get_by_text("Stopped: X. Nothing of it goes out.")).to_be_visible()
     expect(page.get_by_text("402: no credits left")).to_be_visible()
-
-
-def one_moment():
-    from datetime import UTC, datetime
-
-    return datetime.now(UTC)
 
 
 # ── Every look of every page ─────────────────────────────────────────────────────────────────────────────────────────
@@ -220,9 +174,7 @@ def test_a_page_fits_its_screen_and_asks_nobody_else(name: str, look: str, addre
     page.goto(f"{address}/{name}")
     page.get_by_text(FOOT).wait_for()
     page.wait_for_timeout(1_000)
-    wide = page.evaluate("Math.max(document.documentElement.scrollWidth,"
-                         "...[...document.querySelectorAll('[data-testid=stMain]')].map(one => one.scrollWidth))")  # fmt: skip
-    assert wide <= LOOKS[look]["viewport"]["width"]
+    assert page.evaluate(WIDTH) <= LOOKS[look]["viewport"]["width"]
     assert browser.hosts == {urlsplit(address).netloc}
     assert said == []
 
@@ -245,7 +197,7 @@ def test_the_period_lives_in_the_address(address: str, browser: Browser) -> None
 
 
 def test_the_stop_button_is_one_thumb_away_on_a_phone(address: str, browser: Browser) -> None:
-    page = open_page(browser, address, **PHONE)
+    page = open_page(browser, address, look=PHONE)
     box = page.get_by_role("button", name="Stop", exact=True).bounding_box()
     assert box is not None
     assert box["y"] + box["height"] < 844

@@ -85,7 +85,7 @@ def _decisions(board: Board) -> None:
         f"{ui.counted(len(waiting), 'delivery needs', 'deliveries need')} your word",
         f"Nothing of this goes out by itself. Times in {ui.literal(board.campaign.time_zone)}.",
     )
-    number = ui.page_number("decide_page", len(waiting), CARDS_PER_PAGE)
+    number = ui.page_number("word", len(waiting), CARDS_PER_PAGE)
     with st.grid(2, min_column_width=340, gap="small"):
         for delivery in waiting[number * CARDS_PER_PAGE : (number + 1) * CARDS_PER_PAGE]:
             _decision(board, delivery)
@@ -93,7 +93,7 @@ def _decisions(board: Board) -> None:
 
 def _decision(board: Board, delivery: Delivery) -> None:
     zone, shown = board.campaign.time_zone, states.delivery_shown(delivery)
-    with st.container(border=True, gap="xsmall", height="stretch"):
+    with st.container(border=True, gap="xsmall", height="stretch", key=f"card_{delivery.id}"):
         with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
             ui.time_line(delivery.due_at, board.here.now, zone)
             ui.state_badge(shown)
@@ -173,7 +173,7 @@ def _approvals(board: Board) -> None:
         f"{ui.counted(len(waiting), 'post needs', 'posts need')} approval",
         f"An approval binds text, pictures, accounts and time; an edit voids it. Times in {zone}.",
     )
-    number = ui.page_number("approval_page", len(waiting), CARDS_PER_PAGE)
+    number = ui.page_number("ready", len(waiting), CARDS_PER_PAGE)
     on_page = waiting[number * CARDS_PER_PAGE : (number + 1) * CARDS_PER_PAGE]
     picked = [one for one in on_page if st.session_state.get(f"pick_{one.post.id}")]
     _approve_buttons(board, picked, waiting)
@@ -290,7 +290,7 @@ def _queue(board: Board) -> None:
     if not rows:
         ui.empty("Nothing here", "No post of the plan is in this list. Choose “All”.", ":material/filter_alt_off:")
         return
-    number = ui.page_number(f"queue_page_{chosen}", len(rows), PER_PAGE)
+    number = ui.page_number("page", len(rows), PER_PAGE)
     with st.container(border=True, gap="medium"):
         for planned in rows[number * PER_PAGE : (number + 1) * PER_PAGE]:
             _row(board, planned)
@@ -317,7 +317,8 @@ def _row(board: Board, planned: PlannedPost) -> None:
         st.caption(f"{ui.literal(post.id)} · {ui.language_name(post.language)} · {accounts}")
         out = [one for one in board.of(planned) if one.state is DeliveryState.PUBLISHED and one.part == 1]
         if out:
-            st.caption("Out: " + " · ".join(ui.receipt_words(delivery, zone) for delivery in out))
+            links = " · ".join(ui.receipt_words(delivery, zone) for delivery in out)
+            st.markdown(f":small[:gray[Out:] {links}]")
         if planned.note:
             ui.foreign(planned.note)
 
@@ -366,7 +367,7 @@ def _problems(board: Board) -> None:
         f"{ui.counted(errors, 'post stays', 'errors keep posts')} at home; the others ask for a second look. "
         "Mend the file, then run `shareasm plan sync`.",
     )
-    number = ui.page_number("problems_page", len(found), PER_PAGE)
+    number = ui.page_number("problem", len(found), PER_PAGE)
     frame_ = pd.DataFrame(
         [
             {"": "Error" if problem.level == "error" else "Look", "Where": problem.where, "What": problem.why,

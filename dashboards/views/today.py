@@ -238,13 +238,11 @@ def _timeline(desk: Here, campaign: Campaign) -> None:
     reading = Reading(desk.store, campaign.folder, desk.now)
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
         heading = st.container(width="stretch")
-        period = str(
-            st.segmented_control(
-                "Period", list(PERIODS), format_func=PERIODS.__getitem__, default="day", required=True, key="period",
-                bind="query-params", label_visibility="collapsed",
-            )
+        period = st.segmented_control(
+            "Period", PERIODS, default="Day", required=True, key="period", bind="query-params",
+            label_visibility="collapsed",
         )  # fmt: skip
-    since, until = span_of(period, reading)
+    since, until = span_of(str(period), reading)
     found = frames.timeline_frame(reading, since=since, until=until)
     with heading:
         ui.section(*timeline_title(found, campaign))
@@ -323,7 +321,7 @@ def _contributors(desk: Here, campaign: Campaign) -> None:
     if not total:
         ui.empty("Nobody yet", "Whoever writes under the hashtag appears here.", ":material/group:")
         return
-    number = ui.page_number("contributors_page", total, CONTRIBUTORS_PER_PAGE)
+    number = ui.page_number("who", total, CONTRIBUTORS_PER_PAGE)
     found = frames.contributor_frame(reading, limit=CONTRIBUTORS_PER_PAGE, offset=number * CONTRIBUTORS_PER_PAGE)
     found["mentions"] = found["spoken"] + found["reposts"]
     top = int(frames.contributor_frame(reading, limit=1)[["spoken", "reposts"]].sum(axis=1).iloc[0])

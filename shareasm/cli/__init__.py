@@ -113,9 +113,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
-        _refuse(
-            f"A fault in shareasm itself ({type(error).__name__}: {error}). Add --debug and send us what it prints."
-        )
+        first_line = (str(error).splitlines() or [""])[0][:200]
+        _refuse(f"A fault in shareasm itself ({type(error).__name__}: {first_line}). Add --debug and send it to us.")
 
 
 def _refuse(sentence: str) -> None:

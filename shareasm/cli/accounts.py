@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from pathlib import Path
 
 import click
 
@@ -111,10 +112,10 @@ def remove_command(session: Session, name: str) -> None:
     waits = {DeliveryState.SCHEDULED, *UNDER_WAY}
     if any(d.account == name and d.state in waits for d in session.store.queue.all()):
         raise StateError(f"Posts still wait to go out on {name}.", "Cancel them first: `shareasm plan cancel`.")
+    _cut(session, name)
     for field in FIELDS.get(known.network, ()):
         forget_secret(name, field)
     forget_sessions(session.desk, name)
-    _cut(session, name)
     session.say(f"Removed {name}.")
 
 
@@ -125,32 +126,41 @@ def _ask(words: str) -> str:
 
 
 def _write(session: Session, name: str, network: str, handle: str, server: str) -> None:
-    from shareasm.desk import read_desk
-
-    file = session.desk.folder / "desk.toml"
     lines = [f"[accounts.{name}]", f'network = "{_toml(network)}"']
     lines += [f'{key} = "{_toml(value)}"' for key, value in (("server", server), ("handle", handle)) if value]
-    before = file.read_text(encoding="utf-8")
-    file.write_text(before.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n", encoding="utf-8")
-    try:
-        read_desk(session.desk.folder)
-    except Exception:
-        file.write_text(before, encoding="utf-8")  # what was good stays good
-        raise
+    before = _desk_toml(session).read_text(encoding="utf-8")
+    _replace(session, before, before.rstrip("\n") + "\n\n" + "\n".join(lines) + "\n")
     session.say(f"Wrote [accounts.{name}] into desk.toml.")
 
 
 def _cut(session: Session, name: str) -> None:
     """Take the account's table out of desk.toml and leave every other line as it was typed."""
-    file = session.desk.folder / "desk.toml"
+    before = _desk_toml(session).read_text(encoding="utf-8")
     kept: list[str] = []
     inside = False
-    for line in file.read_text(encoding="utf-8").splitlines(keepends=True):
+    for line in before.splitlines(keepends=True):
         if line.lstrip().startswith("["):
             inside = re.match(rf"\s*\[accounts\.\"?{re.escape(name)}\"?[\].]", line) is not None
         if not inside:
             kept.append(line)
-    file.write_text("".join(kept), encoding="utf-8")
+    _replace(session, before, "".join(kept))
+
+
+def _replace(session: Session, before: str, after: str) -> None:
+    """Write desk.toml anew. What was good stays good: a mistake is told, and the file is as it was."""
+    from shareasm.desk import read_desk
+
+    file = _desk_toml(session)
+    file.write_text(after, encoding="utf-8")
+    try:
+        read_desk(session.desk.folder)
+    except Exception:
+        file.write_text(before, encoding="utf-8")
+        raise
+
+
+def _desk_toml(session: Session) -> Path:
+    return session.desk.folder / "desk.toml"
 
 
 def _toml(value: str) -> str:

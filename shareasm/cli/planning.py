@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from shareasm.cli.session import Session, rfc3339, shown
+from shareasm.cli.session import Session, number_of, rfc3339, shown
 
 if TYPE_CHECKING:
     from shareasm.errors import Problem
@@ -38,7 +38,7 @@ def check_command(session: Session, campaign: str | None) -> int:
     found: list[dict[str, Any]] = []
     limits = limits_of(desk, session.store)
     posts = 0
-    for name in [campaign] if campaign else names(desk):
+    for name in [session.folder_of(campaign)] if campaign else names(desk):
         plan = read_plan(desk, name, limits=limits, now=now)
         posts += len(plan.posts)
         found += [
@@ -69,7 +69,8 @@ def check_command(session: Session, campaign: str | None) -> int:
         session.data({"posts": posts, "problems": found})
     for problem in found:
         session.say(f"{problem['level']}: {problem['where']}: {problem['why']} {problem['what_to_do']}".rstrip())
-    session.say(f"{posts} posts, {errors} errors, {len(found) - errors} warnings.")
+    counts = ((posts, "post"), (errors, "error"), (len(found) - errors, "warning"))
+    session.say(", ".join(number_of(n, thing) for n, thing in counts) + ".")
     return 1 if errors else 0
 
 
@@ -91,7 +92,7 @@ def sync_command(session: Session, campaign: str | None) -> int:
     from shareasm.plan.sync import names, sync
     from shareasm.worker import limits_of
 
-    wanted = [campaign] if campaign else names(session.desk)
+    wanted = [session.folder_of(campaign)] if campaign else names(session.desk)
     if not wanted:
         raise PlanError("There is no campaign in scheduled_posts/.", "Run `shareasm init` for an example.")
     printed: list[dict[str, Any]] = []
@@ -132,11 +133,11 @@ def list_command(session: Session, campaign: str | None) -> None:
     """List the deliveries in order of time; what is not approved yet is listed with its post's state."""
     folder = session.campaign(campaign).folder if campaign else None
     rows = [_delivery_row(d) for d in session.store.queue.all(folder)]
-    have = {(row["campaign"], row["post"]) for row in rows if row["state"] != "cancelled"}
+    live = {(row["campaign"], row["post"]) for row in rows if row["state"] != "cancelled"}
     planned = session.store.posts.all(folder)
     notes = {(one.campaign, one.post.id): one.note for one in planned}
     for one in planned:
-        if (one.campaign, one.post.id) not in have:
+        if (one.campaign, one.post.id) not in live and one.state in {"draft", "in_review"}:
             rows += _planned_rows(one, session.desk.networks)
     rows.sort(key=lambda row: (row["due"], row["id"]))
     if session.as_json:
@@ -181,7 +182,8 @@ def approve_command(session: Session, ids: tuple[str, ...], everything: bool, ca
         session.data({"approved": done, "left_out": left_out})
     for sentence in left_out:
         session.say(f"left out: {sentence}")
-    session.say(f"Approved {len(done)} posts, {sum(row['deliveries'] for row in done)} deliveries.")
+    deliveries = sum(row["deliveries"] for row in done)
+    session.say(f"Approved {number_of(len(done), 'post')}, {number_of(deliveries, 'delivery')}.")
     return 1 if left_out else 0
 
 
@@ -194,9 +196,12 @@ def cancel_command(session: Session, ids: tuple[str, ...], by: str, why: str) ->
     """Take waiting deliveries out of the plan."""
     from shareasm.plan.sign_off import role_for
 
-    for one in _deliveries_of(session, ids):
+    cancelled = _deliveries_of(session, ids)
+    for one in cancelled:
         session.store.queue.cancel(one, by=by, role=role_for(session.desk, by), why=why, clock=session.clock)
         session.say(f"Cancelled {one}.")
+    if session.as_json:
+        session.data({"cancelled": cancelled})
 
 
 @plan_command.command("send")
@@ -213,6 +218,8 @@ def send_command(session: Session, ids: tuple[str, ...], by: str, why: str) -> N
             one, by=by, role=role_for(session.desk, by), why=why, clock=session.clock, last=timedelta(minutes=15)
         )
         session.say(f"{one} goes out now.")
+    if session.as_json:
+        session.data({"released": list(ids)})
 
 
 SCOPES = (
@@ -242,9 +249,12 @@ def pause_command(session: Session, by: str, why: str, **scopes: str | None) -> 
     role = role_for(session.desk, by)
     if role == "viewer":
         raise NotAllowed(f"{by} is a viewer and may not pause.", "Ask an author or an approver.")
-    for scope, key in _scopes(session, scopes):
+    chosen = _scopes(session, scopes)
+    for scope, key in chosen:
         session.store.switches.pause(scope, key, by=by, role=role, reason=why, at=session.clock.now())
         session.say(f"Paused: {_scope_words(scope, key)}. Nothing of it goes out until `shareasm plan resume`.")
+    if session.as_json:
+        session.data({"paused": [{"scope": scope, "key": key} for scope, key in chosen]})
 
 
 @plan_command.command("resume")
@@ -261,10 +271,14 @@ def resume_command(session: Session, by: str, why: str, **scopes: str | None) ->
     role = role_for(session.desk, by)
     if role not in APPROVERS:
         raise NotAllowed(f"{by} is {role} and may not lift a pause.", "Ask an approver.")
-    for scope, key in _scopes(session, scopes):
+    chosen = _scopes(session, scopes)
+    for scope, key in chosen:
         session.store.switches.resume(scope, key, by=by, role=role, reason=why, at=session.clock.now())
         session.say(f"Resumed: {_scope_words(scope, key)}.")
     fell = [d for d in session.store.queue.all() if d.state == "paused"]
+    if session.as_json:
+        resumed = [{"scope": scope, "key": key} for scope, key in chosen]
+        session.data({"resumed": resumed, "still_paused": [d.id for d in fell]})
     for delivery in fell:
         session.say(f"  still paused: {delivery.id} ({shown(delivery.frozen.text, 48)})")
     if fell:
@@ -306,10 +320,11 @@ def _deliveries_of(session: Session, ids: tuple[str, ...]) -> list[str]:
     known = {d.id for d in every}
     found: list[str] = []
     for one in ids:
-        found += [one] if one in known else [d.id for d in every if d.post == one and d.state not in _ENDED]
-        if not found:
+        meant = [one] if one in known else [d.id for d in every if d.post == one and d.state not in _ENDED]
+        if not meant:
             session.store.queue.get(one)  # raises, naming what is wrong
-    return found
+        found += meant
+    return list(dict.fromkeys(found))
 
 
 _ENDED = {"published", "cancelled"}
@@ -328,10 +343,11 @@ def _delivery_row(d: Delivery) -> dict[str, Any]:
 
 def _planned_rows(one: PlannedPost, networks: dict[str, str]) -> list[dict[str, Any]]:
     why = "; ".join(str(p) for p in one.problems if p.level == "error") or one.note
+    revision = "" if one.revision == 1 else f"~{one.revision}"  # as its deliveries will be named
     return [
         {
-            "id": f"{one.campaign}/{one.post.id}/{account}/{part}", "post": one.post.id, "campaign": one.campaign,
-            "account": account, "network": networks.get(account), "part": part, "text": text,
+            "id": f"{one.campaign}/{one.post.id}/{account}/{part}{revision}", "post": one.post.id,
+            "campaign": one.campaign, "account": account, "network": networks.get(account), "part": part, "text": text,
             "language": one.post.language, "due": rfc3339(one.post.due_at), "state": str(one.state), "remote_id": None,
             "remote_url": None, "sent_at": None, "late_seconds": None, "tries": 0, "reason": why,
         }

@@ -12,7 +12,7 @@ import click
 
 from shareasm.cli.house import EXAMPLE, make_desk
 from shareasm.cli.running import LOCAL, PORT, Dashboard, Stopped, log_to_stderr, until_stopped
-from shareasm.cli.session import Session
+from shareasm.cli.session import Session, number_of
 
 if TYPE_CHECKING:
     from shareasm.model import Campaign, Tally
@@ -106,9 +106,8 @@ def _planned_demo(session: Session) -> Campaign:
     before = read_plan(session.desk, EXAMPLE, limits=limits, now=datetime.now(UTC)).campaign.start - timedelta(hours=1)
     sync(session.store, session.desk, EXAMPLE, limits=limits, now=before)
     signed = approve(session.store, session.desk, EXAMPLE, None, by="Rehearsal", limits=limits, now=before)
-    session.tell(
-        f"{len(signed.deliveries)} posts, {sum(signed.deliveries.values())} deliveries approved for the rehearsal."
-    )
+    posts, deliveries = len(signed.deliveries), sum(signed.deliveries.values())
+    session.tell(f"{number_of(posts, 'post')}, {number_of(deliveries, 'delivery')} approved for the rehearsal.")
     for sentence in signed.left_out:
         session.tell(f"left out: {sentence}")
     return session.campaign(EXAMPLE)

@@ -159,6 +159,13 @@ def shown(words: str, width: int = 60) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
+def number_of(n: int, thing: str) -> str:
+    """Return so many things in words: “1 post”, “2 posts”, “3 deliveries”."""
+    if n == 1:
+        return f"1 {thing}"
+    return f"{n:,} {thing[:-1]}ies" if thing.endswith("y") else f"{n:,} {thing}s"
+
+
 def _cell(value: object) -> str:
     return "–" if value is None else shown(str(value), 80)
 

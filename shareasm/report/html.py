@@ -110,6 +110,7 @@ class _Chart:
     narrow: Markup
     columns: list[str]
     rows: list[list[str]]
+    has_gaps: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,7 @@ def _timeline(reading: Reading) -> _Chart:
         _inline(charts.as_svg(draw(narrow, ours, gaps, zone=zone, width=NARROW, height=260))),
         columns,
         rows,
+        bool(len(gaps)),
     )
 
 

@@ -249,12 +249,8 @@ def _take(work: _Work, intake: Intake, ledger: Ledger) -> None:
 
 def _take_once(work: _Work, candidates: Sequence[Candidate], around: _Around, ledger: Ledger) -> Tally:
     """Take candidates of which each is another post."""
-    wanted: list[tuple[Candidate, MentionState]] = []
-    for candidate in candidates:
-        state = _verdict(work, candidate, around)
-        if state is not None:
-            wanted.append((candidate, state))
-            around.joined.add(_key(candidate))
+    states = _verdicts(work, candidates, around)
+    wanted = [(candidate, states[_key(candidate)]) for candidate in candidates if _key(candidate) in states]
     carried: list[tuple[Candidate, MentionState]] = [(c, M.CARRIED) for c in _carried(wanted, around.context)]
     _write_authors(work, wanted + carried, ledger)
     new, changed = _write_rows(work, wanted, ledger)
@@ -303,6 +299,8 @@ def _mended(candidate: Candidate, at: datetime) -> Candidate | None:
     words = "".join(
         (*ids, *ties, author.handle, author.name, seen.text, seen.url, seen.counts_server, candidate.spelling)
     )
+    if not all(ids):
+        return None
     if storable(words) is not words or max(map(len, (*ids, *ties))) > LONGEST_ID:
         if any(len(one) > LONGEST_ID or storable(one) != one for one in ids):
             return None
@@ -393,6 +391,22 @@ def _load(work: _Work, network: str, ids: Iterable[str]) -> None:
                 counts,
                 row.age_s if row.age_s is not None else -1,
             )
+
+
+def _verdicts(work: _Work, candidates: Sequence[Candidate], around: _Around) -> dict[Key, MentionState]:
+    """Return the state of each post that is part of the conversation, whatever their order in the page."""
+    states: dict[Key, MentionState] = {}
+    grows = True
+    while grows:  # an answer may stand before the answer that it answers
+        grows = False
+        for candidate in candidates:
+            key = _key(candidate)
+            state = None if key in states else _verdict(work, candidate, around)
+            if state is not None:
+                states[key] = state
+                around.joined.add(key)
+                grows = grows or state is M.CONVERSATION
+    return states
 
 
 def _verdict(work: _Work, candidate: Candidate, around: _Around) -> MentionState | None:

@@ -10,8 +10,9 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
-from sqlalchemy import Connection, Select, and_, case, exists, func, insert, or_, select, update
+from sqlalchemy import Connection, Select, and_, bindparam, case, exists, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from shareasm.errors import NotAllowed, PlanError, StateError
@@ -30,7 +31,7 @@ from shareasm.model import (
     digest_of,
 )
 from shareasm.store import audit, switches
-from shareasm.store.engine import Database, changed, for_update, storable, upsert
+from shareasm.store.engine import Database, Moment, changed, for_update, storable, upsert
 from shareasm.store.tables import attempts, campaigns, closures, deliveries, posts
 from shareasm.store.tables import switches as switch_rows
 
@@ -182,26 +183,13 @@ class Queue:
         The lane index lets one claim stand per account; a clash means another worker was quicker.
         """
         now = clock.now()
-        ready = (
-            select(deliveries.c.id)
-            .where(
-                deliveries.c.account == account,
-                deliveries.c.state == S.SCHEDULED,
-                deliveries.c.next_at <= now,
-                ~_earlier([state for state in S if state != S.PUBLISHED]),
-                ~_answered([state for state in S if state not in {S.PUBLISHED, S.CANCELLED}]),
-                ~_waits_for_approval(),
-                ~exists(select(closures.c.account).where(closures.c.account == account, closures.c.until > now)),
-            )
-            .order_by(deliveries.c.next_at, deliveries.c.id)
-            .limit(1)
-        )
+        values = {"account": account, "now": now}
         with self._database.read() as connection:  # an idle look takes no write lock
-            if connection.execute(ready).first() is None:
+            if connection.execute(_ready(), values).first() is None:
                 return None
         try:
             with self._database.write() as connection:
-                picked = connection.execute(for_update(ready, connection)).scalar()
+                picked = connection.execute(for_update(_ready(), connection), values).scalar()
                 if picked is None:
                     return None
                 taken = changed(
@@ -549,6 +537,7 @@ class Queue:
             )
 
 
+_lane, _other, _live = (deliveries.alias(name) for name in ("lane", "other", "live"))
 _RELEASED = {"lease_owner": None, "lease_until": None}
 _CANCELLABLE = (S.SCHEDULED, S.PAUSED, S.MISSED, S.BLOCKED, S.FAILED, S.NEEDS_HUMAN)
 _RELEASABLE = (S.PAUSED, S.MISSED, S.BLOCKED, S.NEEDS_HUMAN)
@@ -689,13 +678,36 @@ def _last_look(connection: Connection, row, now: datetime) -> tuple[DeliveryStat
     return (S.SCHEDULED, closed.reason) if closed else None
 
 
+@cache
+def _ready() -> Select:
+    """Return what may be claimed next on an account, at most one. Built once: it is asked every second."""
+    taken = select(_lane.c.id).where(_lane.c.account == bindparam("account"), _lane.c.state.in_([S.CLAIMED, S.SENDING]))
+    resting = select(closures.c.account).where(
+        closures.c.account == bindparam("account"), closures.c.until > bindparam("now", type_=Moment())
+    )
+    return (
+        select(deliveries.c.id)
+        .where(
+            deliveries.c.account == bindparam("account"),
+            deliveries.c.state == S.SCHEDULED,
+            deliveries.c.next_at <= bindparam("now", type_=Moment()),
+            ~exists(taken),
+            ~_earlier([state for state in S if state != S.PUBLISHED]),
+            ~_answered([state for state in S if state not in {S.PUBLISHED, S.CANCELLED}]),
+            ~_waits_for_approval(),
+            ~exists(resting),
+        )
+        .order_by(deliveries.c.next_at, deliveries.c.id)
+        .limit(1)
+    )
+
+
 def _earlier(states: Collection[DeliveryState], *, sent_before: datetime | None = None):
     """Return the condition that an earlier part of the same thread stands in one of these states.
 
     A cancelled part counts only when no live row took its place.
     """
-    other = deliveries.alias("other")
-    live = deliveries.alias("live")
+    other, live = _other, _live
     condition = and_(
         other.c.campaign_id == deliveries.c.campaign_id,
         other.c.post_id == deliveries.c.post_id,
@@ -722,7 +734,7 @@ def _earlier(states: Collection[DeliveryState], *, sent_before: datetime | None 
 
 def _answered(states: Collection[DeliveryState]):
     """Return the condition that the post which a first part replies to stands in one of these states."""
-    other = deliveries.alias("answered")
+    other = _other
     return and_(
         deliveries.c.reply_to != "",
         deliveries.c.part == 1,
@@ -740,7 +752,7 @@ def _answered(states: Collection[DeliveryState]):
 
 def _waits_for_approval():
     """Return the condition that the post which a first part replies to is not approved, and not out on its account."""
-    other = deliveries.alias("out")
+    other = _other
     is_out = exists(
         select(other.c.id).where(
             other.c.campaign_id == deliveries.c.campaign_id,

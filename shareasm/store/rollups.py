@@ -383,6 +383,9 @@ def write_authors(connection: Connection, campaign_id: int, rows: Iterable[Autho
 # ── Counting anew ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+_STREAM = {"yield_per": 2_000}
+
+
 def rebuild(database: Database, campaign_id: int) -> dict[str, int]:
     """Count every rollup of a campaign anew from its mentions, in one transaction. Return the rows that differed."""
     with database.write() as connection:
@@ -412,8 +415,8 @@ def _count_all(connection: Connection, campaign_id: int) -> dict[str, set[tuple[
     share: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0] * len(_SHARE))
     people: dict[int, AuthorRow] = {}
     posts: set[tuple[Any, ...]] = set()
-    rows = connection.execution_options(yield_per=2_000).execute(
-        select(mentions).where(mentions.c.campaign_id == campaign_id).order_by(mentions.c.id)
+    rows = connection.execute(
+        select(mentions).where(mentions.c.campaign_id == campaign_id).order_by(mentions.c.id), execution_options=_STREAM
     )
     for row in rows:
         counts, age_s = latest.get(row.id, (Counts(), -1))
@@ -456,10 +459,11 @@ def _count_all(connection: Connection, campaign_id: int) -> dict[str, set[tuple[
 
 def _latest_snapshots(connection: Connection, campaign_id: int) -> dict[int, tuple[Counts, int]]:
     """Return of each post the counts of its greatest snapshot."""
-    rows = connection.execution_options(yield_per=2_000).execute(
+    rows = connection.execute(
         select(snapshots)
         .join(mentions, mentions.c.id == snapshots.c.mention_id)
-        .where(mentions.c.campaign_id == campaign_id)
+        .where(mentions.c.campaign_id == campaign_id),
+        execution_options=_STREAM,
     )
     latest: dict[int, tuple[Counts, int]] = {}
     for row in rows:

@@ -61,7 +61,7 @@ class Sources:
                     sources.c.campaign_id == campaign_id, sources.c.network == network, sources.c.server == server
                 )
             ).one()
-            if row.query != query:
+            if query and row.query != query:
                 _ask_anew(connection, row, query)
             return row.id
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from io import BytesIO
 from typing import Any
+from urllib.parse import urlsplit
 
 from mastodon import Mastodon
 
@@ -30,7 +31,7 @@ from shareasm.model import (
 )
 from shareasm.networks import Identity, Setting
 from shareasm.networks.mastodon import LIMITS, NETWORK
-from shareasm.networks.mastodon.instance import Instances
+from shareasm.networks.mastodon.instance import Instance, Instances
 from shareasm.networks.mastodon.library import written
 from shareasm.networks.mastodon.line import Answer, AnswerLost, Line, dict_of, id_of, time_of
 from shareasm.networks.mastodon.look_up import SKEW, OwnPosts, receipt_of
@@ -50,7 +51,16 @@ _MAY_PASS = re.compile(r"finished processing|try again", re.IGNORECASE)
 
 
 class MastodonAccount:
-    """Our login on one server. Every call ends within its deadline, whatever the server does."""
+    """Our login on one server. Every call ends within its deadline, whatever the server does.
+
+    `keeps_key` is 55 minutes where the server keeps an Idempotency-Key, None where it does not or nobody knows yet:
+    `identity`, `limits` and `look_up` ask. `honours_key` in the account's options is a person's word for it, and
+    `absent = "resend"` that of an admin who accepts that a post which was not found twice goes out again without a key.
+    `settle` is longer where no key catches a post that comes late.
+    """
+
+    keeps_key: timedelta | None
+    settle: timedelta
 
     def __init__(
         self, setting: Setting, *, call_seconds: float = 20.0, media_seconds: float = 120.0, poll_seconds: float = 1.0
@@ -60,37 +70,21 @@ class MastodonAccount:
         self._line = Line(setting)
         self._instances = Instances(setting, self._line)
         self._own_id = ""
-
-    @property
-    def keeps_key(self) -> timedelta | None:
-        """55 minutes where the server keeps an Idempotency-Key, None where it does not or nobody knows.
-
-        `honours_key` in the account's options is a person's word for it. `absent = "resend"` is that of an admin who
-        accepts that a post which was not found twice goes out again without any key behind it.
-        """
-        return KEY_KEPT if self._honours_key() or self._options.get("absent") == "resend" else None
-
-    @property
-    def settle(self) -> timedelta:
-        """How long after an unknown outcome a look is worth anything: longer where no key catches what comes late."""
-        wished = self._options.get("settle")
-        if isinstance(wished, int | float) and wished > 0:
-            return timedelta(seconds=wished)
-        return SETTLE if self._honours_key() else SETTLE_WITHOUT_KEY
+        self._heed_instance()
 
     def identity(self) -> Identity:
         """Ask the server who we are, and what software it is. Raise NetworkError or ConfigError."""
         end = self._deadline()
         about = self._verify(end)
-        instance = self._instances.read(end, token=self._token())
+        instance = self._instance(end)
         author = author_of(about, instance.domain if instance else "")
         software = instance.words if instance else "unknown software"
-        words = f"{software}; it {'keeps' if self.keeps_key else 'does not keep'} our keys"
+        words = f"{software}; {'it keeps our keys' if self.keeps_key else 'no key of ours is kept'}"
         return Identity(author.handle, author.native_id, self._line.base, words)
 
     def limits(self) -> Limits:
         """Return what the server told within the last hour, or last, or else LIMITS. Never raises."""
-        instance = self._instances.read(self._deadline())
+        instance = self._instance(self._deadline())
         return instance.limits if instance else LIMITS
 
     def prepare(self, media: Media, content: bytes) -> Mapping[str, object]:
@@ -154,7 +148,7 @@ class MastodonAccount:
         """Look for the post among our own since it was due, comparing what was said, when, to whom, with what."""
         end = self._deadline()
         try:
-            self._instances.read(end, token=self._token())  # `keeps_key` is asked for next
+            self._instance(end)  # `keeps_key` is asked for next
             return self._look_up(end, wire)
         except (NetworkError, ConfigError) as fault:
             return Unclear(fault.happened)
@@ -178,11 +172,22 @@ class MastodonAccount:
 
     # ── The way there ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _honours_key(self) -> bool:
-        wished = self._options.get("honours_key")
-        if isinstance(wished, bool):
-            return wished
-        return self._instances.known is not None and self._instances.known.honours_key
+    def _instance(self, end: float) -> Instance | None:
+        try:
+            return self._instances.read(end, token=self._token())
+        except (ConfigError, LoginNeeded):
+            return self._instances.read(end)
+        finally:
+            self._heed_instance()
+
+    def _heed_instance(self) -> None:
+        honours, wished = self._options.get("honours_key"), self._options.get("settle")
+        if not isinstance(honours, bool):
+            honours = self._instances.known is not None and self._instances.known.honours_key
+        self.keeps_key = KEY_KEPT if honours or self._options.get("absent") == "resend" else None
+        self.settle = SETTLE if honours else SETTLE_WITHOUT_KEY
+        if isinstance(wished, int | float) and wished > 0:
+            self.settle = timedelta(seconds=wished)
 
     def _deadline(self) -> float:
         return time.monotonic() + self._call_seconds
@@ -311,7 +316,7 @@ def _focus_of(focus: str) -> tuple[float, float] | None:
 
 def _local_id_of(receipt: Receipt) -> str:
     """Return the post's id on our server, which ends its address where a person told us no more than that."""
-    return receipt.cid or id_of((receipt.remote_id or receipt.url).rstrip("/").rpartition("/")[2])
+    return receipt.cid or id_of(urlsplit(receipt.remote_id or receipt.url).path.rstrip("/").rpartition("/")[2])
 
 
 def _check(frozen: Frozen, thread: Thread | None, media: Sequence[Mapping[str, object]]) -> None:

@@ -1,4 +1,4 @@
-"""Instance: what a server says about itself: its software, its limits, and who may read its hashtags."""
+"""Instance: what a server says about itself: its software and its limits."""
 
 from __future__ import annotations
 
@@ -31,7 +31,6 @@ class Instance(msgspec.Struct, frozen=True):
     software: str = ""
     version: str = ""
     domain: str = ""
-    hashtags: str = ""
     limits: Limits = LIMITS
 
     @property
@@ -97,14 +96,12 @@ def instance_of(told: Any, at: datetime) -> Instance:
     """Return what the answer says; each part that cannot be read keeps its default. Pure."""
     told = dict_of(told)
     configuration = dict_of(told.get("configuration"))
-    feeds = dict_of(dict_of(configuration.get("timelines_access")).get("hashtag_feeds"))
     source = text_of(told.get("source_url")).rstrip("/").removesuffix(".git")
     return Instance(
         at=at,
         software=source.rpartition("/")[2].casefold(),
         version=text_of(told.get("version"))[:100],
         domain=text_of(told.get("domain")).casefold(),
-        hashtags=text_of(feeds.get("remote")),
         limits=_limits(configuration),
     )
 

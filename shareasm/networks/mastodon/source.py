@@ -26,7 +26,7 @@ LIMIT, TAGS_AT_ONCE = 40, 4
 PAGED_REQUESTS, PAGED_WINDOW_SECONDS = 180, 900.0
 """60 % of what a Mastodon server grants: 300 paged requests in a quarter of an hour."""
 SERVER_LAG = timedelta(seconds=2)  # Takahe shows a post one to two seconds late
-REFERENCES_KEPT, CHECKS_PER_ROUND = 10_000, 40
+REFERENCES_KEPT, CHECKS_PER_ROUND, PAGES_HELD = 10_000, 40, 50
 
 T = TypeVar("T")
 Steps = Generator[Page, None, T]
@@ -181,42 +181,58 @@ class _Round:
         yield Page(cursor=cursor_of(self._trails), complete_until=self._begun - SERVER_LAG)
 
     def _climb(self, tags: tuple[str, ...]) -> Iterator[Page]:
-        """Read one timeline from two minutes before its end to its end: `min_id` leaves no holes, `since_id` does."""
+        """Read one timeline from two minutes before its end to its end, without a hole, or with a Hole."""
         name = "|".join(tags)
         walk = Walk(self._trails.get(name, Trail()), self._begun)
-        rows = [] if walk.position else (yield from self._descend(tags))
-        while True:
-            if rows:
-                yield (yield from self._keep(name, walk, rows))
-            if not walk.position:
-                break
-            rows = yield from self._fetch(tags, min_id=walk.position)
-            if not rows:
-                break
-            if not any(walk.is_new(row) for row in rows):
-                if len(rows) >= LIMIT:
-                    yield Page(holes=(self._hole(f"{self._source.server} gives the same page again and again."),))
-                    return
-                break
+        top = yield from self._fetch(tags)
+        above = walk.above_anchor(top)
+        if above is not None:  # the newest page, which costs none of the paged requests, holds all that there is
+            yield (yield from self._keep(name, walk, above))
+        elif not walk.position:
+            yield from self._descend(tags, walk, top, self._is_beginning)
+        if not (yield from self._ascend(tags, walk, top)):
+            yield from self._descend(tags, walk, top, lambda rows: walk.meets(rows) or self._is_beginning(rows))
+            if not (yield from self._ascend(tags, walk, top)):
+                yield Page(holes=(self._hole(f"{self._source.server} did not show all that lies between two pages."),))
         yield from self._look_for_the_vanished(name, walk)
 
-    def _descend(self, tags: tuple[str, ...]) -> Steps[list[Row]]:
-        """Return the page where the campaign begins; the way up from there has no holes."""
-        lowest: list[Row] = []
-        met: set[str] = set()
-        while True:
-            where = {"max_id": id_of(lowest[-1].get("id"))} if lowest else {}
-            rows = yield from self._fetch(tags, **where)
-            ids = {local for row in rows if (local := id_of(row.get("id")))}
-            if not ids - met:
-                if rows:
-                    yield Page(holes=(self._hole(f"{self._source.server} shows its newest posts alone."),))
-                return lowest
-            met |= ids
-            lowest = rows
-            # All of them: one old post that arrived late is not yet the beginning.
-            if all((made := made_at(row)) is not None and made < self._query.since for row in rows):
-                return lowest
+    def _ascend(self, tags: tuple[str, ...], walk: Walk, top: Sequence[Row]) -> Steps[bool]:
+        """Read upward by `min_id` (`since_id` would skip) until the newest page is met; return whether it was.
+
+        It is not where a page comes back empty although more follows (all its rows were filtered away), or where the
+        server does not heed `min_id` and gives its newest page again.
+        """
+        while not walk.has_met(top[:1]):
+            rows = yield from self._fetch(tags, min_id=walk.position)
+            if not any(walk.is_new(row) for row in rows) or (len(rows) >= LIMIT and ids_of(rows) == ids_of(top)):
+                return False
+            yield (yield from self._keep("|".join(tags), walk, rows))
+        return True
+
+    def _descend(
+        self, tags: tuple[str, ...], walk: Walk, top: list[Row], is_low: Callable[[Sequence[Row]], bool]
+    ) -> Iterator[Page]:
+        """Walk down from the newest page until it is low enough, then yield what was met, oldest first.
+
+        Of a long way only the lowest pages are held; from there the way leads up again.
+        """
+        pages = deque([top], maxlen=PAGES_HELD)
+        met = ids_of(top)
+        while pages[-1] and not is_low(pages[-1]):
+            rows = yield from self._fetch(tags, max_id=last_id(pages[-1]))
+            if rows and not ids_of(rows) - met:
+                yield Page(holes=(self._hole(f"{self._source.server} shows its newest posts alone."),))
+            if not ids_of(rows) - met:
+                break
+            met |= ids_of(rows)
+            pages.append(rows)
+        for rows in reversed(pages):
+            above = walk.above_anchor(rows)
+            yield (yield from self._keep("|".join(tags), walk, rows if above is None else above))
+
+    def _is_beginning(self, rows: Sequence[Row]) -> bool:
+        """Return True where the campaign had not begun. All of them: one old post may just have arrived late."""
+        return all((made := made_at(row)) is not None and made < self._query.since for row in rows)
 
     def _fetch(self, tags: tuple[str, ...], **where: str) -> Steps[list[Row]]:
         if where:
@@ -263,8 +279,8 @@ class _Round:
             if answer is not None and answer.status in (404, 410):
                 removed.append(Removed(NETWORK, one.uri))
                 walk.forget(one)
-            elif answer is not None and answer.is_fine and is_mention(answer.object):
-                changed.append(answer.object)  # an edit took the hashtag away
+            elif answer is not None and answer.is_fine and text_of(answer.object.get("edited_at")) != one.edited:
+                changed += [answer.object] if is_mention(answer.object) else []  # an edit took the hashtag away
                 walk.forget(one)
             else:
                 walk.forget(one, at_last=True)
@@ -294,6 +310,16 @@ class _Round:
 
     def _hole(self, why: str) -> Hole:
         return Hole(self._query.since, self._begun, why)
+
+
+def ids_of(rows: Iterable[Row]) -> set[str]:
+    """Return the ids of these posts, as far as they have one."""
+    return {local for row in rows if (local := id_of(row.get("id")))}
+
+
+def last_id(rows: Sequence[Row]) -> str:
+    """Return the id of the last post that has one."""
+    return next((local for row in reversed(rows) if (local := id_of(row.get("id")))), "0")
 
 
 def groups_of(hashtags: Iterable[str], *, at_once: int) -> list[tuple[str, ...]]:

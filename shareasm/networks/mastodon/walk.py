@@ -61,7 +61,7 @@ class Walk:
         self._anchor, self._now = trail.anchor, now
         self._before = {one.id: one for one in trail.known}
         self._read: list[Known] = []
-        self._met: set[str] = set()
+        self._met = {trail.anchor} if trail.anchor else set[str]()
 
     def take(self, rows: Sequence[Row]) -> list[Row]:
         """Go on over one page, oldest first, and return what is new in it or was edited."""
@@ -77,6 +77,19 @@ class Walk:
             if before is None or before.edited != one.edited:
                 fresh.append(row)
         return fresh
+
+    def above_anchor(self, top: Sequence[Row]) -> list[Row] | None:
+        """Return what stands above the anchor on the newest page, None where the anchor is not on it."""
+        place = next((place for place, row in enumerate(top) if id_of(row.get("id")) == self._anchor), None)
+        return list(top[:place]) if self._anchor and place is not None else None
+
+    def has_met(self, rows: Sequence[Row]) -> bool:
+        """Return True when this round has met all of these."""
+        return not any(self.is_new(row) for row in rows)
+
+    def meets(self, rows: Sequence[Row]) -> bool:
+        """Return True when one of these was met, now or in a round before."""
+        return any(local in self._met or local in self._before for row in rows if (local := id_of(row.get("id"))))
 
     def is_new(self, row: Row) -> bool:
         """Return True for a post that this round has not met."""

@@ -367,7 +367,7 @@ def _hush() -> None:
     """Hold the libraries at INFO before each request: whoever turned them to DEBUG would find our keys in a log."""
     for name in _LOUD:
         logger = logging.getLogger(name)
-        if logger.level < logging.INFO:
+        if logger.getEffectiveLevel() < logging.INFO:
             logger.setLevel(logging.INFO)
 
 

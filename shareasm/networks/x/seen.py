@@ -221,13 +221,14 @@ def read_page(body: bytes, at: datetime, *, is_search: bool = True) -> Shown:
         user = _or_none(raw, _User)
         if user is not None and user.id is not None:
             around.users.setdefault(str(user.id), user)
-    beside = [_post_of(raw) for raw in _posts_beside(page.includes)]
-    around.posts |= {post.id: post for post in [*beside[::-1], *ours[::-1]] if post}
+    for post in [*map(_post_of, _posts_beside(page.includes)), *ours]:
+        if post is not None:
+            around.posts.setdefault(post.id, post)
     own = {post.id for post in ours}
     errors = page.errors or ()
     return Shown(
         seen=[_seen_of(post, around) for post in ours],
-        context=[_seen_of(post, around) for post in beside if post and post.id not in own],
+        context=[_seen_of(post, around) for id_, post in around.posts.items() if id_ not in own],
         unreadable=broken,
         next_token=(page.meta.next_token if page.meta else None) or "",
         not_found=[one.resource_id or one.value for one in errors if one.type.endswith("/resource-not-found")],

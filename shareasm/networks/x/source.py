@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -91,6 +91,7 @@ class XSource:
         self._server = Server(setting.server, setting.name, setting.clock)
         self._keys = Bearer(setting.secret("BEARER_TOKEN"))
         self._known: dict[str, _Known] = {}
+        self._of: tuple[str, ...] = ()
         self.server: str = self._server.name
 
     def pages(self, query: Query, cursor: str | None, *, live: bool) -> Iterator[Page]:
@@ -99,6 +100,8 @@ class XSource:
         A post comes again when it was edited or its counts changed (views apart). Raises NetworkError when X cannot be
         read on; rows that were read before that are given first, without a cursor.
         """
+        if query.hashtags != self._of:
+            self._of, self._known = query.hashtags, {}
         position, hole = self._begin(query, cursor)
         if hole is not None:
             yield Page(holes=(hole,), cursor=_cursor(position))
@@ -142,7 +145,7 @@ class XSource:
     # ── Stretches ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _begin(self, query: Query, cursor: str | None) -> tuple[datetime, Hole | None]:
-        position = (moment_of(cursor) if cursor else None) or query.since
+        position = min((moment_of(cursor) if cursor else None) or query.since, self._edge())
         wall = (self._server.now() - WINDOW + timedelta(minutes=1)).replace(microsecond=0)
         if position >= wall:
             return position, None
@@ -164,7 +167,8 @@ class XSource:
             stretch, holes = _Stretch(), list[Hole]()
             try:
                 for one, buckets in zip(words, counted, strict=True):
-                    found = self._read(stretch, one, {"start_time": _stamp(begin), "end_time": _stamp(close)})
+                    bounds = {"start_time": _stamp(begin), "end_time": _stamp(close)}
+                    found = yield from self._read(stretch, one, bounds)
                     holes += _mismatches([b for b in buckets if begin <= b.start < close], found)
             except NetworkError:
                 yield from self._rows(stretch)
@@ -172,14 +176,14 @@ class XSource:
             yield from self._rows(stretch)
             yield self._closing(stretch, begin, close, holes)
 
-    def _tail(self, query: Query, position: datetime, look_back: timedelta) -> Iterator[Page]:
+    def _tail(self, query: Query, position: datetime, look_back: timedelta) -> Generator[Page, None, datetime]:
         """Yield what came since the position, and what changed a little before it. Return the new position."""
         edge = max(position, self._edge())
         since = max(position - look_back, self._server.now() - WINDOW + timedelta(minutes=1))
         stretch = _Stretch()
         try:
             for one in search_queries(query.hashtags):
-                self._read(stretch, one, {"since_id": str(id_at(since))})
+                yield from self._read(stretch, one, {"since_id": str(id_at(since))})
         except NetworkError:
             yield from self._rows(stretch)
             raise
@@ -253,8 +257,11 @@ class XSource:
 
     # ── Questions ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _read(self, stretch: _Stretch, words: str, bounds: dict[str, str]) -> list[datetime]:
-        """Read all pages of one search into the stretch. Return when each found post was made."""
+    def _read(self, stretch: _Stretch, words: str, bounds: dict[str, str]) -> Generator[Page, None, list[datetime]]:
+        """Read all pages of one search into the stretch. Return when each found post was made.
+
+        An empty page between two answers tells the caller that the source is alive.
+        """
         params = {"query": words, "max_results": "100", "sort_order": "recency", **bounds}
         params |= {"tweet.fields": TWEET_FIELDS, "user.fields": USER_FIELDS, "expansions": EXPANSIONS}
         found: dict[str, datetime] = {}
@@ -270,6 +277,7 @@ class XSource:
                 raise self._server.unreadable(answer)  # it leads in a circle
             tokens.add(page.next_token)
             params["next_token"] = page.next_token
+            yield Page()
 
     def _counts(self, words: str, start: datetime, end: datetime) -> list[Bucket]:
         params = {"query": words, "granularity": "hour", "start_time": _stamp(start), "end_time": _stamp(end)}
