@@ -20,13 +20,13 @@ def chosen(desk: Here) -> Campaign:
 
 
 def head() -> bool:
-    """Draw the top of a page. Return False when the desk has no campaign yet: then there is nothing else to draw."""
+    """Draw the top of a page. Return False when the desk has no campaign yet: nothing else is to be drawn."""
     desk = here()
     if not campaigns(desk.store):
         st.title("A new desk", anchor=False)
         ui.empty(
             "No campaign yet",
-            "Write one into scheduled\\_posts/, then run `shareasm plan sync`. `shareasm demo` shows an example day.",
+            "Write one into scheduled\\_posts/, then run **shareasm plan sync**; **shareasm demo** shows a day.",
             ":material/campaign:",
         )
         return False
@@ -36,7 +36,7 @@ def head() -> bool:
             st.title(ui.literal(campaign.name), anchor=False)
             ui.live("line", lambda: _line(campaign), seconds=desk.refresh_seconds)
         with st.container(horizontal=True, width="content", vertical_alignment="center"):
-            _choose(desk, campaign)
+            _choose(desk)
             people.person_menu(desk)
             stop.stop_button(desk, campaign)
     ui.live("bands", lambda: stop.bands(campaign), seconds=min(desk.refresh_seconds, 10))
@@ -53,7 +53,8 @@ def foot(desk: Here) -> None:
 def _line(campaign: Campaign) -> None:
     desk = here()
     zone = campaign.time_zone
-    fresh = ui.freshness(desk.store.sources.states(campaign.folder), desk, zone)
+    ended = desk.now > campaign.end + ui.BEHIND_AFTER
+    fresh = ui.freshness(desk.store.sources.states(campaign.folder), desk, zone, ended=ended)
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
         st.markdown(ui.campaign_line(campaign, desk.now), width="content")
         st.badge(
@@ -67,7 +68,7 @@ def _line(campaign: Campaign) -> None:
             st.badge(REHEARSAL, icon=":material/theater_comedy:", color="yellow")
 
 
-def _choose(desk: Here, campaign: Campaign) -> None:
+def _choose(desk: Here) -> None:
     found = campaigns(desk.store)
     if len(found) < 2:
         return
@@ -75,7 +76,7 @@ def _choose(desk: Here, campaign: Campaign) -> None:
     st.selectbox(
         "Campaign",
         folders,
-        index=folders.index(campaign.folder),
+        index=folders.index(nearest(found, desk.now).folder),  # what stands in the address goes before it
         key=CAMPAIGN,
         bind="query-params",
         label_visibility="collapsed",

@@ -156,8 +156,11 @@ class Freshness:
     tooltip: str
 
 
-def freshness(sources: Sequence[SourceState], here: Here, zone: str) -> Freshness:
-    """Return how new the mentions are: grey, amber after two intervals, red with the reason when nothing comes in."""
+def freshness(sources: Sequence[SourceState], here: Here, zone: str, *, ended: bool = False) -> Freshness:
+    """Return how new the mentions are: grey, amber after two intervals, red when nothing comes in.
+
+    Once the campaign has ended nothing has to come in any more.
+    """
     asked = [source for source in sources if source.state != "as imported"]
     if not asked:
         return Freshness("Not collecting yet", "gray", ":material/sensors_off:", "Collecting begins with the worker.")
@@ -170,6 +173,8 @@ def freshness(sources: Sequence[SourceState], here: Here, zone: str) -> Freshnes
     if newest is None:
         return Freshness("Nothing collected yet", "yellow", ":material/sensors:", tooltip)
     words = f"Collected {times.ago(newest, here.now)}"
+    if ended:
+        return Freshness(words, "gray", ":material/sensors:", tooltip)
     behind = (here.now - newest) / (REHEARSAL_PATIENCE if here.rehearsal else 1)
     if not here.pulse.alive or behind > BEHIND_AFTER:
         return Freshness(words, "red", ":material/sensors_off:", tooltip)

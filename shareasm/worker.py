@@ -127,9 +127,13 @@ def this_process() -> Process:
 
 
 def machine() -> str:
-    """Return the id of this machine's boot: a process id means something only within it."""
+    """Return the id of this machine's boot and of its process numbers: a process id means something only within both.
+
+    Two containers share a boot and cannot see each other's processes; one must not take the other for dead.
+    """
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return f"node-{uuid.getnode():x}"
 

@@ -259,7 +259,7 @@ def live_the_day(
     server.restart()
     people.say("After the server died too")
     with desk.worker() as worker:
-        until(lambda: published(store), worker, within=60)
+        until(lambda: published(store), worker, within=120)  # two looks, a minute apart, where a kill met an intent
         own = {r["value"]["text"]: r for r in server.records(account.did)}
         people.repost(next(r for words, r in own.items() if "begins" in words))
         people.answer(next(r for words, r in own.items() if "begins" in words), "Nobody hears us here")
@@ -340,7 +340,7 @@ def test_a_day_on_postgresql(tmp_path: Path, pds: Pds, postgres: Postgres) -> No
             worker.kill()
         people.say("While it is dead")
         with desk.worker() as worker:
-            until(lambda: published(store), worker, within=60)
+            until(lambda: published(store), worker, within=120)
             last = people.say("The last word")[-1]
             until(lambda: last in {native_id for native_id, _, _ in mentions(store)}, worker)
             assert worker.stop() == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -99,14 +100,16 @@ def test_a_rehearsed_desk_can_be_asked_afterwards(rehearsed: tuple[DeskFolder, D
     assert inner.good("status").code == 0
 
 
-def test_a_second_rehearsal_begins_anew_and_can_be_stopped(rehearsed: tuple[DeskFolder, Done]) -> None:
-    desk, _ = rehearsed
-    left = desk.folder / ".cache" / "demo" / "left-by-the-first.txt"
+def test_a_second_rehearsal_begins_anew_and_can_be_stopped(
+    rehearsed: tuple[DeskFolder, Done], empty: DeskFolder
+) -> None:
+    desk, left = empty, empty.folder / ".cache" / "demo" / "left-by-the-first.txt"
+    shutil.copytree(rehearsed[0].folder / ".cache" / "demo", left.parent)
     left.touch()
     with desk.running("demo", "--no-dashboard", "--until-done", "--speed", "60") as running:
         until(lambda: "approved" in running.words, running)
-        until(lambda: (left.parent / "practice-feed.jsonl").exists(), running)
         assert not left.exists()
+        until(lambda: (left.parent / "practice-feed.jsonl").exists(), running)
         second = desk.run("demo", "--no-dashboard", "--until-done")
         assert second.refusal == (
             f"error: A rehearsal runs in {left.parent.relative_to(desk.folder)} already."

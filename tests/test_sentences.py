@@ -278,6 +278,16 @@ def test_a_dashboard_without_a_login_is_for_this_machine(
     assert desk.call(command, "--host", host).refusal == f"error: {sentence}"
 
 
+def test_a_login_that_is_not_built_opens_no_door(desk: DeskFolder) -> None:
+    settings = "".join(
+        f'{key} = "https://id.example.org"\n' for key in ("client_id", "server_metadata_url", "redirect_uri")
+    )
+    desk.desk_toml(f'{PRACTICE}[dashboard]\nlogin = "oidc"\n[dashboard.oidc]\n{settings}')
+    assert desk.call("dashboard", "--host", "::").refusal == (
+        "error: This version of the dashboard cannot ask for a login yet. Leave --host out."
+    )
+
+
 # ── Archives ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -280,7 +280,7 @@ def _queue(board: Board) -> None:
     )
     if not board.posts:
         ui.empty(
-            "No post yet", "Write files in scheduled\\_posts/, then run `shareasm plan sync`.", ":material/edit_note:"
+            "No post yet", "Write files in scheduled\\_posts/, then run **shareasm plan sync**.", ":material/edit_note:"
         )
         return
     chosen = st.segmented_control(
@@ -365,7 +365,7 @@ def _problems(board: Board) -> None:
     ui.section(
         ui.counted(len(found), "problem") + " in the plan",
         f"{ui.counted(errors, 'post stays', 'errors keep posts')} at home; the others ask for a second look. "
-        "Mend the file, then run `shareasm plan sync`.",
+        "Mend the file, then run **shareasm plan sync**.",
     )
     number = ui.page_number("problem", len(found), PER_PAGE)
     frame_ = pd.DataFrame(

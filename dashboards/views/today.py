@@ -26,7 +26,7 @@ LATEST = 10
 CONTRIBUTORS_PER_PAGE = 12
 APPROVE_BEFORE = timedelta(hours=3)
 PROBLEMS_SHOWN = 6
-CHART_HEIGHT = 400
+CHART_HEIGHT = 380
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,18 +236,17 @@ def _last_hour(reading: Reading) -> int | None:
 
 def _timeline(desk: Here, campaign: Campaign) -> None:
     reading = Reading(desk.store, campaign.folder, desk.now)
-    with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="bottom"):
-        heading = st.container(width="stretch")
-        period = st.segmented_control(
-            "Period", PERIODS, default="Day", required=True, key="period", bind="query-params",
-            label_visibility="collapsed",
-        )  # fmt: skip
+    heading = st.container()
+    usual = "Day" if campaign.start <= desk.now < campaign.end else "All"
+    period = st.segmented_control(
+        "Period", PERIODS, default=usual, required=True, key="period", bind="query-params", label_visibility="collapsed"
+    )
     since, until = span_of(str(period), reading)
     found = frames.timeline_frame(reading, since=since, until=until)
     with heading:
         ui.section(*timeline_title(found, campaign))
     if not len(found.dropna(subset=["mentions"])):
-        ui.empty("No mention yet", "They appear here as the worker collects them.", ":material/sensors:")
+        ui.empty("No mention in this time", "They appear here as the worker collects them.", ":material/sensors:")
         return
     ours, gaps = frames.own_posts_frame(reading), frames.gap_frame(reading, since=since, until=min(until, desk.now))
     ours = ours.loc[(ours["at"] >= since) & (ours["at"] < until), :]
@@ -273,7 +272,7 @@ def timeline_title(found: pd.DataFrame, campaign: Campaign) -> tuple[str, str]:
     bucket = int((found["until"].iloc[0] - found["at"].iloc[0]).total_seconds() // 60) if len(found) else 0
     per = {0: "", 1: " per minute", 15: " per 15 minutes", 60: " per hour", 1440: " per day"}.get(bucket, "")
     return (
-        charts.busiest(found, zone=zone) if len(found) else "Mentions by time",
+        charts.busiest(found, zone=zone) if len(found.dropna(subset=["mentions"])) else "Mentions by time",
         f"Mentions{per} by network, times in {ui.literal(zone)}. Hatched: not collected. :orange[▼] our own posts; "
         "what still runs is pale.",
     )

@@ -275,7 +275,7 @@ def _rounds(page: Sequence[Candidate]) -> list[list[Candidate]]:
     """Return the page in rounds that name each post once: a later version is taken as if it came on a later page."""
     rounds: list[list[Candidate]] = []
     met: dict[Key, int] = {}
-    for candidate in page:
+    for candidate in sorted(page, key=lambda c: c.seen.edited_at or FIRST_POST):
         key = _key(candidate)
         met[key] = times = met.get(key, 0) + 1
         if times > len(rounds):
@@ -440,7 +440,7 @@ def _is_mention(work: _Work, key: Key, around: _Around) -> bool:
 def _is_in_a_thread(work: _Work, seen: Seen, around: _Around) -> bool:
     for native_id in {seen.of_id, seen.reply_to_id, seen.quote_of_id, seen.root_id} - {"", seen.native_id}:
         held = work.rows.get((seen.network, native_id))
-        if held is not None and held.state in {M.COUNTED, M.CONVERSATION, M.DELETED}:
+        if held is not None and (held.in_totals or held.state in {M.HIDDEN, M.CONVERSATION}):
             return True
         if (seen.network, native_id) in around.joined:
             return True
@@ -706,7 +706,9 @@ def _write_authors(work: _Work, wanted: Sequence[tuple[Candidate, MentionState]]
         if key not in told or at >= told[key][1]:
             told[key] = (author, at)
         if author.followers is not None:
-            counted[key, at] = author
+            before = counted.get((key, at))
+            if before is None or author.followers > (before.followers or 0):
+                counted[key, at] = author
     if not told:
         return
     held = _held_authors(work, told)

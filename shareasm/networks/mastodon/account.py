@@ -15,7 +15,6 @@ from mastodon import Mastodon
 
 from shareasm.errors import ConfigError, LoginNeeded, NetworkError, Refused, Unreachable
 from shareasm.model import (
-    Absent,
     Frozen,
     Limits,
     LookUp,
@@ -92,10 +91,11 @@ class MastodonAccount:
 
         An upload belongs to one post: no server attaches it to a second one. What nobody names the server forgets.
         """
-        if len(content) > (limit := self.limits().picture_bytes):
+        end = time.monotonic() + self._media_seconds
+        instance = self._instance(min(end, self._deadline()))
+        if len(content) > (limit := (instance.limits if instance else LIMITS).picture_bytes):
             happened = f"{media.file} has {len(content):,} bytes, and {self._line.host} takes {limit:,}."
             raise Refused(happened, "Make it smaller.", network=NETWORK, account=self._setting.name)
-        end = time.monotonic() + self._media_seconds
         answer = self._ask(end, lambda library: _upload(library, media, content))
         self._hold_upload(answer, media)
         media_id = id_of(answer.object.get("id"))
@@ -174,7 +174,7 @@ class MastodonAccount:
 
     def _instance(self, end: float) -> Instance | None:
         try:
-            return self._instances.read(end, token=self._token())
+            return self._instances.read(end, token=self._line.token())
         except (ConfigError, LoginNeeded):
             return self._instances.read(end)
         finally:
@@ -192,17 +192,9 @@ class MastodonAccount:
     def _deadline(self) -> float:
         return time.monotonic() + self._call_seconds
 
-    def _token(self) -> str:
-        token = self._setting.secret("ACCESS_TOKEN").strip()
-        if re.fullmatch(r"[!-~]+", token):
-            return token
-        happened = f"The access token of “{self._setting.name}” is not one."
-        what_to_do = self._line.where_the_token_belongs()
-        raise LoginNeeded(happened, what_to_do, network=NETWORK, account=self._setting.name)
-
     def _ask(self, end: float, request: Callable[[Mastodon], object]) -> Answer:
         """Make the one request that Mastodon.py writes. Raise Unreachable, LoginNeeded or ConfigError."""
-        return self._line.call(end, written(self._line, self._token(), request))
+        return self._line.call(end, written(self._line, self._line.token(), request))
 
     def _verify(self, end: float) -> Mapping[str, Any]:
         answer = self._ask(end, lambda library: library.account_verify_credentials())
@@ -258,11 +250,11 @@ class MastodonAccount:
                 posts = OwnPosts(wire, time_of(wire["since"]) - SKEW - self._behind(answer))
             rows = answer.json
             if not rows:
-                return posts.best or Absent()  # all that there is was read
+                return posts.end()  # all that there is was read
             if not posts.take(rows):
                 break
             if posts.reaches_back:
-                return posts.best or Absent()
+                return posts.end()
         return (posts.best if posts else None) or Unclear("Our own posts do not reach back to when it was sent.")
 
     def _own_posts(self, end: float, max_id: str) -> Answer:

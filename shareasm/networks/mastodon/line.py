@@ -113,11 +113,19 @@ class Line:
     """The way to one server: no redirect, no proxy, no retry, no cookie, and a deadline for the whole request."""
 
     def __init__(self, setting: Setting) -> None:
-        self.account, self.clock = setting.name, setting.clock
+        self._setting, self.account, self.clock = setting, setting.name, setting.clock
         self.base = web_address(setting.server, setting.name)
         self.host = urlsplit(self.base).netloc
         contact = text_of((setting.options or {}).get("contact"))
         self.agent = f"shareasm/{__version__}" + (f" (+{contact})" if re.fullmatch(r"[!-~]+", contact) else "")
+
+    def token(self) -> str:
+        """Return our access token. Raise ConfigError when there is none, LoginNeeded when it cannot be one."""
+        token = self._setting.secret("ACCESS_TOKEN").strip()
+        if re.fullmatch(r"[!-~]+", token):
+            return token
+        happened = f"The access token of “{self.account}” is not one."
+        raise LoginNeeded(happened, self.where_the_token_belongs(), network=NETWORK, account=self.account)
 
     def get(self, end: float, path: str, params: Mapping[str, Any] | None = None, *, token: str = "") -> Answer:
         """Read. Raise Unreachable."""

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shareasm import text as texts
-from shareasm.model import Found, Receipt, Wire
+from shareasm.model import Absent, Found, LookUp, Receipt, Unclear, Wire
 from shareasm.networks.mastodon.line import dict_of, id_of, list_of, text_of, time_of
 from shareasm.networks.mastodon.markup import words_of
 
@@ -33,6 +33,8 @@ class OwnPosts:
     found: list[Found] = field(default_factory=list)
     last_id: str = ""
     reaches_back: bool = False
+    is_whole: bool = True
+    """False once a post could not be read: it may be the one."""
     _met: set[str] = field(default_factory=set)
 
     def take(self, statuses: Sequence[Any]) -> bool:
@@ -41,11 +43,18 @@ class OwnPosts:
         new = [row for row in rows if id_of(row.get("id")) not in self._met]
         self._met |= {id_of(row.get("id")) for row in new}
         ages = [made_at(row) for row in rows]
+        self.is_whole &= (
+            all(receipt_of(row) and isinstance(row.get("content"), str) for row in rows) and None not in ages
+        )
         # All of them: some servers do not keep the newest first.
         self.reaches_back = all(age is not None and age < self.since for age in ages)
         self.found += [found for row in new if (found := compare(self.wire, row, self.since)) is not None]
         self.last_id = next((id_of(row.get("id")) for row in reversed(rows)), "")
         return bool(new)
+
+    def end(self) -> LookUp:
+        """Return what was found, once all was read that may hold it."""
+        return self.best or (Absent() if self.is_whole else Unclear("One of our own posts there cannot be read."))
 
     @property
     def best(self) -> Found | None:

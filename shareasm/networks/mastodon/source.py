@@ -129,7 +129,7 @@ class MastodonSource:
 
     def _token(self) -> str:
         try:
-            return self._setting.secret("ACCESS_TOKEN").strip()
+            return self._line.token()
         except ConfigError:
             return ""  # anonymous
 
@@ -187,7 +187,8 @@ class _Round:
         top = yield from self._fetch(tags)
         above = walk.above_anchor(top)
         if above is not None:  # the newest page, which costs none of the paged requests, holds all that there is
-            yield (yield from self._keep(name, walk, above))
+            if above:
+                yield (yield from self._keep(name, walk, above))
         elif not walk.position:
             yield from self._descend(tags, walk, top, self._is_beginning)
         if not (yield from self._ascend(tags, walk, top)):
