@@ -1,7 +1,7 @@
 """Ingest: mentions into SQLite with rollups, beside a raw sqlite3 upsert of the same decoded rows.
 
-Both read the same seeded pages in X's format, decode and normalise them with the desk's reader, and write in transactions
-of one page. The raw contestant keeps mentions and authors only, without snapshots, raw records or rollups.
+Both read the same seeded pages in X's format, decode and normalise them with the desk's reader, and write in
+transactions of one page. The raw contestant keeps mentions and authors only, without snapshots, raw records or rollups.
 """
 
 from __future__ import annotations
@@ -103,8 +103,8 @@ def _raw(pages: Path, file: Path) -> None:
                 [("x", s.author.native_id, s.author.handle, s.author.followers) for s in batch.seen],
             )
             database.executemany(
-                "INSERT INTO mentions(network, native_id, kind, author, at, text, lang, likes) VALUES (?,?,?,?,?,?,?,?) "
-                "ON CONFLICT DO UPDATE SET likes=excluded.likes",
+                "INSERT INTO mentions(network, native_id, kind, author, at, text, lang, likes) "
+                "VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO UPDATE SET likes=excluded.likes",
                 [
                     (s.network, s.native_id, s.kind, s.author.native_id, int(s.posted_at.timestamp()), s.text,
                      s.language, s.counts.likes)
@@ -122,8 +122,9 @@ def _person(author: str, rng: random.Random) -> dict[str, object]:
 
 def _post(native_id: str, author: str, at: str, rng: random.Random) -> dict[str, object]:
     words = " ".join(rng.choice(("mine", "gold", "community", "fair", "river", "licence")) for _ in range(20))
-    return {"id": native_id, "author_id": author, "created_at": at, "text": f"{words} #shareASM", "conversation_id": native_id,
-            "lang": rng.choice(("en", "es", "fr", "sw")), "source": "web", "possibly_sensitive": False,
+    return {"id": native_id, "author_id": author, "created_at": at, "text": f"{words} #shareASM",
+            "conversation_id": native_id, "lang": rng.choice(("en", "es", "fr", "sw")), "source": "web",
+            "possibly_sensitive": False,
             "edit_history_tweet_ids": [native_id], "reply_settings": "everyone",
             "entities": {"hashtags": [{"start": 0, "end": 9, "tag": "shareASM"}]},
             "public_metrics": {"like_count": rng.randrange(50), "retweet_count": 3, "reply_count": 1, "quote_count": 0,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import statistics
 import subprocess
@@ -23,15 +22,13 @@ class Figure:
         return statistics.median(self.seconds)
 
 
-def interleaved(contestants: Mapping[str, Sequence[str]], rounds: int, environment: Mapping[str, str] | None = None) -> dict[str, Figure]:
+def interleaved(contestants: Mapping[str, Sequence[str]], rounds: int) -> dict[str, Figure]:
     """Run every contestant once per round, a b c, a b c, and return their CPU seconds (user + system, children too)."""
     spent: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
         for name, command in contestants.items():
             before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            subprocess.run(  # noqa: S603 - our own commands
-                command, check=True, stdout=subprocess.DEVNULL, env={**os.environ, **(environment or {})}
-            )
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # noqa: S603 - our own commands
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             spent[name].append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
     return {name: Figure(name, tuple(seconds)) for name, seconds in spent.items()}

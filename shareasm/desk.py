@@ -53,7 +53,7 @@ handle = "asm-desk"
 # [accounts.org-x]
 # network = "x"
 # handle = "example"
-# monthly_budget = 50                 # dollars; the desk stops before it is passed
+# monthly_budget = 50                 # dollars; not kept yet: set a spending limit in X's own console too
 
 [[listen]]
 network = "practice"

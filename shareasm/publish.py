@@ -13,7 +13,7 @@ worker still holds after its lease was given to another.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -138,7 +138,7 @@ def reconcile(lane: Lane) -> bool:
             case Found():
                 queue.found(delivery, lane.worker, look_up, lane.clock)
             case Absent():
-                queue.absent(delivery, lane.worker, lane.clock, lane.timings, keeps_key=lane.account.keeps_key)
+                queue.absent(delivery, lane.worker, lane.clock, _looks(lane), keeps_key=lane.account.keeps_key)
             case Unclear(why):
                 queue.unclear(delivery, lane.worker, why, lane.clock, lane.timings)
             case _:
@@ -146,6 +146,13 @@ def reconcile(lane: Lane) -> bool:
     except Stale:
         lane.store.workers.note("stale", f"{delivery.id}: another worker looked it up", lane.clock.now())
     return True
+
+
+def _looks(lane: Lane) -> Timings:
+    """Return the timings of a look-up. Where a key holds for ever a second send is harmless: the next look is soon."""
+    if lane.account.keeps_key != timedelta.max:
+        return lane.timings
+    return replace(lane.timings, look_again=min(lane.settle(), lane.timings.look_again))
 
 
 def recover(lane: Lane, dead_workers: Collection[str]) -> int:

@@ -1,5 +1,6 @@
 """Fixtures: real servers on loopback, a database of each kind, and a fence around all of it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from tests.servers.bluesky import Pds
 from tests.servers.chromium import Browser
 from tests.servers.jetstream import Jetstream
 from tests.servers.postgres import Postgres
+
+# No test reads or writes the keyring of the person who runs it; a test of keyrings brings its own.
+os.environ["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
 
 
 @pytest.fixture(scope="session", autouse=True)

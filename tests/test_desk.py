@@ -81,10 +81,9 @@ class MemoryKeyring(KeyringBackend):
 
 @pytest.fixture(autouse=True)
 def _no_keyring() -> Iterator[None]:
-    before = keyring.get_keyring()
     keyring.set_keyring(fail.Keyring())
     yield
-    keyring.set_keyring(before)
+    keyring.set_keyring(fail.Keyring())
 
 
 def desk_of(folder: Path, text: str) -> Desk:

@@ -215,7 +215,7 @@ def test_a_search_finds_what_its_query_says(x: StrictX, query: str, expected: li
         (TAG, {"max_results": 5}),
         (TAG, {"max_results": 101}),
         (TAG, {"start_time": datetime.now(UTC) - timedelta(days=7, minutes=1)}),
-        (TAG, {"end_time": datetime.now(UTC) + timedelta(minutes=1)}),
+        (TAG, {"end_time": datetime.now(UTC) + timedelta(days=1)}),
         (TAG, {"since_id": "1"}),
         (TAG, {"since_id": "abc"}),
         (TAG, {"next_token": "abc"}),

@@ -256,11 +256,15 @@ def _timeline(desk: Here, campaign: Campaign) -> None:
 
 
 def span_of(period: str, reading: Reading) -> tuple[datetime, datetime]:
-    """Return the first and last moment of a period: the hour up to now, the local day, or the whole campaign."""
+    """Return the first and last moment of a period: the hour up to now, the local day, or the whole campaign.
+
+    Once the campaign is over, its last hour and its last day are meant, for a page that was left open overnight.
+    """
+    at = min(reading.now, reading.campaign.end - timedelta(microseconds=1))
     if period == "Hour":
-        return reading.now - timedelta(hours=1), reading.now + timedelta(minutes=1)
+        return at - timedelta(hours=1), at + timedelta(minutes=1)
     if period == "Day":
-        local = reading.now.astimezone(reading.zone)
+        local = at.astimezone(reading.zone)
         start = local.replace(hour=0, minute=0, second=0, microsecond=0)
         return start, start + timedelta(days=1)
     return frames.window(reading)
@@ -336,6 +340,7 @@ def _contributors(desk: Here, campaign: Campaign) -> None:
         hide_index=True,
         row_height=38,
         height="content",
+        placeholder="–",
         alt="Contributors with the most mentions, most first",
         column_config={
             "who": st.column_config.TextColumn("Contributor", width="medium"),

@@ -1,6 +1,7 @@
 """Cli: the commands, and the edge at which an error becomes a sentence. The only room that prints.
 
-Heavy modules are imported inside the command that needs them: `--help` costs little more than bare Python.
+Whatever a command needs is imported when it runs, `pathlib` and the errors too: `--help` costs at most five times bare
+Python.
 """
 
 from __future__ import annotations
@@ -8,13 +9,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from pathlib import Path
 
 import click
 
 from shareasm import __version__
-from shareasm.cli.session import Session
-from shareasm.errors import DeskError
 
 HELP = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -54,9 +52,9 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the command that the first word names. Raise UsageError, with the nearest one, when there is none."""
-        from shareasm.text import did_you_mean
-
         if args[0] not in COMMANDS and not args[0].startswith("-"):
+            from shareasm.text import did_you_mean
+
             raise click.UsageError(f"There is no command “{args[0]}”. {did_you_mean(args[0], COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 
@@ -67,16 +65,20 @@ class LazyGroup(click.Group):
 
 
 @click.group(cls=LazyGroup, context_settings=HELP)
-@click.option("--desk", "folder", type=click.Path(path_type=Path), envvar="SHAREASM_DESK", default=Path(),
+@click.option("--desk", "folder", metavar="DIR", envvar="SHAREASM_DESK", default=".",
               help="The desk's folder (or SHAREASM_DESK). Default: the current one.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print data as JSON.")
 @click.option("--quiet", is_flag=True, help="Print results only, no progress.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(__version__, prog_name="shareasm")
 @click.pass_context
-def shareasm(ctx: click.Context, folder: Path, as_json: bool, quiet: bool, debug: bool) -> None:
+def shareasm(ctx: click.Context, folder: str, as_json: bool, quiet: bool, debug: bool) -> None:
     """The campaign desk for online days: every post exactly once, and no mention silently missing."""
-    ctx.obj = Session(folder, as_json=as_json, quiet=quiet, debug=debug)
+    from pathlib import Path
+
+    from shareasm.cli.session import Session
+
+    ctx.obj = Session(Path(folder), as_json=as_json, quiet=quiet, debug=debug)
     ctx.call_on_close(ctx.obj.close)
 
 
@@ -87,10 +89,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         code = shareasm.main(_globals_first(words), prog_name="shareasm", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except DeskError as error:
-        if debug:
-            raise
-        _refuse(str(error))
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         sys.exit(0)
@@ -106,15 +104,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output went away: nothing is wrong
         sys.stderr.close()
         sys.exit(0)
-    except OSError as error:
-        if debug:
-            raise
-        _refuse(_os_words(error))
     except Exception as error:
         if debug:
             raise
-        first_line = (str(error).splitlines() or [""])[0][:200]
-        _refuse(f"A fault in shareasm itself ({type(error).__name__}: {first_line}). Add --debug and send it to us.")
+        _refuse(_words_for(error))
+
+
+def _words_for(error: Exception) -> str:
+    """Return the one line that a person reads instead of a traceback."""
+    from shareasm.errors import DeskError
+
+    if isinstance(error, DeskError):
+        return str(error)
+    if isinstance(error, OSError):
+        return _os_words(error)
+    first_line = (str(error).splitlines() or [""])[0][:200]
+    return f"A fault in shareasm itself ({type(error).__name__}: {first_line}). Add --debug and send it to us."
 
 
 def _refuse(sentence: str) -> None:

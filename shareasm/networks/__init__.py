@@ -1,12 +1,12 @@
-"""Networks: one file per network behind one Protocol.
+"""Networks: one module per network behind one Protocol.
 
-A new network is one file in this folder. It defines
+A new network is one module in this folder: a file, or a folder where it needs rooms of its own. It defines
 
     LIMITS                       what the network accepts when its server says nothing else
     open_account(settings)       -> Account    how the desk posts there
     open_source(settings)        -> Source     how the desk listens there
 
-and imports its own client library, which no other file may. It is found by its file name and held to the shared
+and imports its own client library, which no other file may. It is found by its name and held to the shared
 contract tests in `tests/test_network_contract.py`. It knows neither the store nor another network.
 """
 
@@ -109,9 +109,9 @@ class Source(Protocol):
         """Yield everything after `cursor`, oldest first, each page with the cursor that stands behind it.
 
         With `live` the iterator goes on for ever and yields at least one page a second, an empty one when all is quiet,
-        so that its caller can stop and sees that the source is alive; without it, it ends when it has passed this moment.
-        Raises NetworkError when the source cannot be read on; what was yielded before stays good. Nothing is skipped
-        silently: what could not be decoded or was outside the server's window is a Hole in the page.
+        so that its caller can stop and sees that the source is alive; without it, it ends when it has passed this
+        moment. Raises NetworkError when the source cannot be read on; what was yielded before stays good. Nothing is
+        skipped silently: what could not be decoded or was outside the server's window is a Hole in the page.
         """
         ...
 

@@ -34,8 +34,8 @@ def approve(
 ) -> SignedOff:
     """Approve these posts (None: all that wait for approval) as one person, each in its own transaction.
 
-    A post is named by its own id, its message's id, or the id of one of its deliveries. Raise NotAllowed when the person
-    may not approve; a post that cannot be approved is left out with the reason, and the others go on.
+    A post is named by its own id, its message's id, or the id of one of its deliveries. Raise NotAllowed when the
+    person may not approve; a post that cannot be approved is left out with the reason, and the others go on.
     """
     role = role_for(desk, by)
     found = store.campaigns.get(campaign)

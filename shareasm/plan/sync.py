@@ -32,12 +32,10 @@ def read_plan(desk: Desk, name: str, *, limits: Mapping[str, Limits], now: datet
 
 
 def sync(store: Store, desk: Desk, name: str, *, limits: Mapping[str, Limits], now: datetime) -> Synced:
-    """Take a campaign's files into the desk: good posts go in, bad ones are listed, nothing that went out is sent again."""
+    """Take a campaign's files into the desk: good posts go in, bad ones are listed, nothing is sent a second time."""
     plan = read_plan(desk, name, limits=limits, now=now)
     campaign_id = store.campaigns.save(plan.campaign, now)
-    changes = store.posts.sync(
-        campaign_id, plan.posts, plan.of_posts, at=now, unreadable=frozenset(plan.unreadable)
-    )
+    changes = store.posts.sync(campaign_id, plan.posts, plan.of_posts, at=now, unreadable=frozenset(plan.unreadable))
     return Synced(plan, changes)
 
 

@@ -39,5 +39,9 @@ def open_store(url: str) -> Store:
     Raise DatabaseNewer when a newer shareasm wrote it, StoreError when it cannot be opened.
     """
     database = Database(url)
-    upgrade(database)
+    try:
+        upgrade(database)
+    except BaseException:
+        database.close()
+        raise
     return Store(database)

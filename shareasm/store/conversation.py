@@ -10,6 +10,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -29,7 +30,7 @@ from shareasm.model import (
 )
 from shareasm.store import sources
 from shareasm.store.engine import Database, hold_conversation, insert_sql, micros, run, storable
-from shareasm.store.rollups import Fact, Ledger, stands_for
+from shareasm.store.rollups import NO_COUNTS, Fact, Ledger, stands_for
 from shareasm.store.tables import (
     author_counts,
     authors,
@@ -531,7 +532,7 @@ def _insert(work: _Work, fresh: Sequence[tuple[Candidate, MentionState]]) -> Non
             seen.of_id,
             candidate.spelling,
             1,
-            Counts(),
+            NO_COUNTS,
             -1,
         )
     _write_raws(work, [candidate for candidate, _ in fresh])
@@ -631,7 +632,7 @@ def _age_anew(work: _Work, rows: Sequence[_Row]) -> None:
 def _stand(row: _Row, age_s: int, counts: Counts) -> None:
     """Let the latest of a post's snapshots stand for it."""
     if stands_for(age_s, counts) > stands_for(row.age_s, row.counts):
-        row.age_s, row.counts = age_s, replace(counts, bookmarks=None)
+        row.age_s, row.counts = age_s, counts if counts.bookmarks is None else replace(counts, bookmarks=None)
 
 
 def _write_raws(work: _Work, candidates: Sequence[Candidate]) -> None:
@@ -659,7 +660,7 @@ def _write_snapshots(work: _Work, wanted: Sequence[tuple[Candidate, MentionState
     for candidate, _ in wanted:
         seen = candidate.seen
         row = work.rows[_key(candidate)]
-        if seen.counts.is_empty() or row.kind == "repost" or row.state is M.DELETED:
+        if seen.counts == NO_COUNTS or row.kind == "repost" or row.state is M.DELETED:
             continue
         at = seen.counts_at or work.at
         age = max(0, (at - row.posted_at) // timedelta(seconds=1))
@@ -672,7 +673,7 @@ def _write_snapshots(work: _Work, wanted: Sequence[tuple[Candidate, MentionState
     run(
         work.connection,
         insert_sql(snapshots, _SNAPSHOT_COLUMNS, work.is_sqlite, _GREATER_STANDS),
-        sorted(rows, key=lambda row: row[:3]),
+        sorted(rows, key=itemgetter(0)),
     )
 
 
@@ -798,8 +799,12 @@ def _mark_ours(work: _Work, page: Iterable[Candidate], ledger: Ledger) -> None:
             )
             receipts.update((network, native_id) for native_id in work.connection.execute(query).scalars())
     for seen, row in held:
-        handles = {(seen.network, seen.author.handle.lower()), (seen.network, seen.author.native_id.lower())}
-        if (seen.network, seen.native_id) in receipts or handles & work.own_handles:
+        network, author = seen.network, seen.author
+        if (
+            (network, seen.native_id) in receipts
+            or (network, author.handle.lower()) in work.own_handles
+            or (network, author.native_id.lower()) in work.own_handles
+        ):
             ledger.ours(row.author_id)
 
 

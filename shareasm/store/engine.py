@@ -32,7 +32,8 @@ _CONVERSATION_LOCK = 7_308_333
 
 def micros(moment: datetime) -> int:
     """Return the moment as whole microseconds since 1970, the form it has in every table."""
-    return (utc(moment) - EPOCH) // MICROSECOND
+    passed = (moment if moment.tzinfo is UTC else utc(moment)) - EPOCH
+    return (passed.days * 86_400 + passed.seconds) * 1_000_000 + passed.microseconds
 
 
 def moment(value: int) -> datetime:

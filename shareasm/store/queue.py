@@ -121,7 +121,7 @@ class Queue:
         query = (
             _rows()
             .where(deliveries.c.account == account, deliveries.c.state == S.SCHEDULED, deliveries.c.next_at <= until)
-            .order_by(deliveries.c.next_at, deliveries.c.id)
+            .order_by(deliveries.c.due_at, deliveries.c.id)
             .limit(limit)
         )
         with self._database.read() as connection:
@@ -697,7 +697,7 @@ def _ready() -> Select:
             ~_waits_for_approval(),
             ~exists(resting),
         )
-        .order_by(deliveries.c.next_at, deliveries.c.id)
+        .order_by(deliveries.c.due_at, deliveries.c.id)
         .limit(1)
     )
 

@@ -33,8 +33,8 @@ from shareasm.store.tables import (
 
 CHUNK = 500
 M = MentionState
+NO_COUNTS = Counts()
 COUNTS = ("likes", "reposts", "replies", "quotes", "views")
-ENGAGING = ("likes", "reposts", "replies", "quotes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Fact:
     @property
     def has_counts(self) -> bool:
         """Return True when the network gave at least one count for this very post."""
-        return self.kind != "repost" and not self.counts.is_empty()
+        return self.kind != "repost" and self.counts != NO_COUNTS
 
 
 @dataclass(slots=True)
@@ -285,28 +285,30 @@ _AUTHOR = (
 
 def engagements_of(counts: Counts) -> int | None:
     """Return likes + reposts + replies + quotes, as far as they are known; None when none is."""
-    known = [value for name in ENGAGING if (value := getattr(counts, name)) is not None]
+    known = [n for n in (counts.likes, counts.reposts, counts.replies, counts.quotes) if n is not None]
     return sum(known) if known else None
 
 
 def stands_for(age_s: int, counts: Counts) -> tuple[int, ...]:
     """Return the key by which the greatest snapshot stands for its post: its age, then its counts."""
-    return (age_s, *(-1 if value is None else value for value in _values(counts)))
+    likes, reposts, replies, quotes, views = [-1 if n is None else n for n in _values(counts)]
+    return age_s, likes, reposts, replies, quotes, views
 
 
 def _values(counts: Counts) -> tuple[int | None, ...]:
-    return tuple(getattr(counts, name) for name in COUNTS)
+    return counts.likes, counts.reposts, counts.replies, counts.quotes, counts.views  # in the order of COUNTS
 
 
 def _accumulate(sums: list[int], fact: Fact, sign: int) -> None:
     sums[0] += sign
-    sums[1] += sign * (fact.state is M.DELETED)
+    if fact.state is M.DELETED:
+        sums[1] += sign
     if not fact.has_counts:
         return
-    for index, value in enumerate(_values(fact.counts)):
+    for index, value in enumerate(_values(fact.counts), start=2):
         if value is not None:
-            sums[2 + index] += sign * value
-            sums[2 + len(COUNTS) + index] += sign
+            sums[index] += sign * value
+            sums[index + len(COUNTS)] += sign
     sums[-1] += sign
 
 
