@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from shareasm.errors import LoginNeeded, NetworkError, NoCredits, PlanError, RateLimited, Refused
+from shareasm.errors import DeskError, LoginNeeded, NetworkError, NoCredits, PlanError, RateLimited, Refused
 from shareasm.model import (
     Absent,
     Clock,
@@ -30,11 +30,14 @@ from shareasm.model import (
     Timings,
     Unclear,
     Unknown,
+    Wire,
 )
 from shareasm.networks import Account
 from shareasm.store import Store
 from shareasm.store.queue import Begun, Stale
 
+UPLOADS_LAST = timedelta(hours=1)
+"""Networks forget what no post names: Bluesky within hours, X within a day. An older upload is made again."""
 PREPARE_AHEAD = timedelta(minutes=10)
 PREPARE_AT_ONCE = 20
 """How many deliveries are prepared before the next one is sent: a long queue must not hold up its own first post."""
@@ -90,12 +93,9 @@ def publish_next(lane: Lane) -> bool:
 
 def deliver(lane: Lane, delivery: Delivery) -> Iterator[str]:
     """Send one claimed delivery. Each yield is a boundary between two effects."""
-    ready = _ready(lane, delivery)
-    if ready is None:
-        again = lane.clock.now() + FIRST_WAIT
-        lane.store.queue.release(delivery, lane.worker, lane.clock, again_at=again, reason="a picture is not ready")
+    wire = delivery.wire or _compose(lane, delivery)
+    if wire is None:
         return
-    wire = delivery.wire or lane.account.compose(delivery.frozen, lane.store.queue.thread_of(delivery), ready)
     yield "composed"
     begun = lane.store.queue.intent(delivery, wire, lane.worker, lane.clock, lane.timings)
     if begun is None:
@@ -108,6 +108,25 @@ def deliver(lane: Lane, delivery: Delivery) -> Iterator[str]:
     yield "sent"
     settle(lane, begun, outcome)
     yield "settled"
+
+
+def _compose(lane: Lane, delivery: Delivery) -> Wire | None:
+    """Return the request's body, or None when there can be none now: then the reason is in the row.
+
+    One post that cannot be composed must not hold up the others of its account.
+    """
+    queue, now = lane.store.queue, lane.clock.now()
+    ready = _ready(lane, delivery)
+    if ready is None:
+        queue.release(delivery, lane.worker, lane.clock, again_at=now + FIRST_WAIT, reason="a picture is not ready")
+        return None
+    try:
+        return lane.account.compose(delivery.frozen, queue.thread_of(delivery), ready)
+    except ValueError as error:  # what was approved cannot be said on this network at all
+        queue.refused(delivery, lane.worker, NotApplied("content", str(error)), lane.clock, again_at=now)
+    except DeskError as error:  # the account itself is not ready: nobody asked it who we are, say
+        queue.release(delivery, lane.worker, lane.clock, again_at=now + FIRST_WAIT, reason=str(error))
+    return None
 
 
 def settle(lane: Lane, begun: Begun, outcome: Outcome) -> None:
@@ -169,18 +188,18 @@ def prepare(lane: Lane, *, until: datetime, at_most: int | None = None) -> bool:
     if lane.name in lane.store.workers.closed(lane.clock.now()):
         return False
     for delivery in lane.store.queue.upcoming(lane.name, until, limit=at_most):
-        have = lane.store.workers.ready(lane.name, [media.digest for media in delivery.frozen.media])
-        for media in delivery.frozen.media:
-            if media.digest not in have and not _prepare(lane, delivery, media):
+        have = _uploads(lane, delivery)
+        for place, media in enumerate(delivery.frozen.media):
+            if place not in have and not _prepare(lane, delivery, place, media):
                 return False
     return True
 
 
-def _prepare(lane: Lane, delivery: Delivery, media: Media) -> bool:
+def _prepare(lane: Lane, delivery: Delivery, place: int, media: Media) -> bool:
     now = lane.clock.now()
     try:
         content = lane.read_media(delivery.campaign, media)
-        lane.store.workers.keep_ready(lane.name, media.digest, lane.account.prepare(media, content), now)
+        lane.store.workers.keep_ready(delivery.id, place, lane.account.prepare(media, content), now)
     except (PlanError, Refused) as error:  # this picture will never do; the others may
         lane.store.queue.fail(delivery.id, str(error))
     except (LoginNeeded, NoCredits) as error:
@@ -196,9 +215,15 @@ def _prepare(lane: Lane, delivery: Delivery, media: Media) -> bool:
 
 def _ready(lane: Lane, delivery: Delivery) -> list[Mapping[str, object]] | None:
     """Return the uploads of this delivery's pictures in order, or None when one is missing."""
-    digests = [media.digest for media in delivery.frozen.media]
-    have = lane.store.workers.ready(lane.name, digests) if digests else {}
-    return [have[digest] for digest in digests] if all(digest in have for digest in digests) else None
+    have = _uploads(lane, delivery)
+    places = range(len(delivery.frozen.media))
+    return [have[place] for place in places] if all(place in have for place in places) else None
+
+
+def _uploads(lane: Lane, delivery: Delivery) -> Mapping[int, Mapping[str, object]]:
+    if not delivery.frozen.media:
+        return {}
+    return lane.store.workers.ready(delivery.id, since=lane.clock.now() - UPLOADS_LAST)
 
 
 def assert_has_wire(delivery: Delivery) -> None:

@@ -314,7 +314,33 @@ def test_a_long_queue_is_sent_in_the_order_of_its_moments(store: Store, clock: H
     network = Scripted()
     assert run_lane(scripted(store, clock, tmp_path, network, "map.png"), never) == 45
     assert [wire["text"] for wire in network.sent] == [f"p{n:02} #shareASM" for n in range(44, -1, -1)]
-    assert network.asked == 1
+    assert network.asked == 45  # an upload belongs to one post, so each has its own
+
+
+def test_what_cannot_be_said_fails_in_words_and_holds_up_no_other(
+    store: Store, clock: HeldClock, tmp_path: Path
+) -> None:
+    class Picky(Scripted):
+        def compose(self, frozen, thread, media) -> Wire:
+            if frozen.text.startswith("p0"):
+                raise ValueError("No room for a card beside a picture.")
+            return super().compose(frozen, thread, media)
+
+    planned(store, a_post("p0", due=DAY - SECOND), a_post("p1"))
+    network = Picky()
+    run_lane(scripted(store, clock, tmp_path, network), never)
+    assert [wire["text"] for wire in network.sent] == ["p1 #shareASM"]
+    assert stands(store) == ("failed", "No room for a card beside a picture.")
+
+
+def test_an_old_upload_is_made_again(store: Store, clock: HeldClock, tmp_path: Path) -> None:
+    planned(store, a_post(media=(MEDIA,), due=DAY + 5 * MINUTE, not_after=timedelta(hours=6)))
+    network = Scripted()
+    lane = scripted(store, clock, tmp_path, network, "map.png")
+    assert prepare(lane, until=DAY + 10 * MINUTE)
+    clock.go(timedelta(hours=2))
+    run_lane(lane, never)
+    assert (network.asked, len(network.sent)) == (2, 1)
 
 
 # ── Pictures ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -172,10 +172,11 @@ def test_a_reader_writes_nothing(store: Store) -> None:
 def test_what_workers_keep_is_kept_once_by_whoever_comes_last(store: Store) -> None:
     for text_limit in (300, 500):
         store.workers.keep_limits("first", Limits("graphemes", text_limit), DAY)
-        store.workers.keep_ready("first", "digest", {"id": text_limit}, DAY)
+        store.workers.keep_ready("c/p/first/1", 0, {"id": text_limit}, DAY)
         store.queue.close("first", DAY + text_limit * SECOND, "wait")
     assert store.workers.limits() == {"first": Limits("graphemes", 500)}
-    assert store.workers.ready("first", ["digest", "none"]) == {"digest": {"id": 500}}
+    assert store.workers.ready("c/p/first/1", since=DAY) == {0: {"id": 500}}
+    assert store.workers.ready("c/p/first/1", since=DAY + SECOND) == store.workers.ready("other", since=DAY) == {}
     assert store.workers.closed(DAY) == {"first": (DAY + 500 * SECOND, "wait")}
 
 

@@ -264,8 +264,12 @@ class _Around:
 
     def __init__(self, page: Sequence[Candidate], context: Mapping[Key, Candidate]) -> None:
         self.context = context
-        self.counting = {_key(c) for c in (*page, *context.values()) if c.seen.public and (c.spelling or c.told)}
-        self.joined = {_key(c) for c in page if c.seen.public and c.spelling}
+        self.joined = {_key(c) for c in page if _counts(c)}
+        self.counting = self.joined | {key for key, c in context.items() if _counts(c)}
+
+
+def _counts(candidate: Candidate) -> bool:
+    return candidate.seen.public and bool(candidate.spelling or candidate.told)
 
 
 def _key(candidate: Candidate) -> Key:
@@ -419,7 +423,7 @@ def _verdict(work: _Work, candidate: Candidate, around: _Around) -> MentionState
     seen = candidate.seen
     if not seen.public:
         return None
-    if candidate.spelling or candidate.told:
+    if _counts(candidate):
         return M.COUNTED
     held = work.rows.get(_key(candidate))
     if seen.kind == "repost":

@@ -183,11 +183,11 @@ closures = Table(  # an account that is closed for a while: a rate limit, a netw
     Column("reason", Text, nullable=False),
 )
 
-media_ready = Table(
+media_ready = Table(  # an upload belongs to one post on most networks, and carries its alt text: one per delivery
     "media_ready",
     metadata,
-    Column("account", Text, primary_key=True),
-    Column("digest", Text, primary_key=True),
+    Column("delivery_id", Text, primary_key=True),
+    Column("place", Integer, primary_key=True),  # its place among the delivery's pictures, from 0
     Column("ready", Text, nullable=False),
     Column("prepared_at", Moment, nullable=False),
 )

@@ -121,20 +121,20 @@ class Workers:
             rows = connection.execute(select(limits.c.account, limits.c.value))
             return {row.account: msgspec.json.decode(row.value, type=Limits) for row in rows}
 
-    def keep_ready(self, account: str, digest: str, ready: Mapping[str, object], at: datetime) -> None:
-        """Keep what an upload gave, so that the send itself is one small request."""
+    def keep_ready(self, delivery_id: str, place: int, ready: Mapping[str, object], at: datetime) -> None:
+        """Keep what the upload of a delivery's picture gave, so that the send itself is one small request."""
         with self._database.write() as connection:
             values = {"ready": json.dumps(ready), "prepared_at": at}
             connection.execute(
                 upsert(connection, media_ready)
-                .values(account=account, digest=digest, **values)
-                .on_conflict_do_update(index_elements=["account", "digest"], set_=values)
+                .values(delivery_id=delivery_id, place=place, **values)
+                .on_conflict_do_update(index_elements=["delivery_id", "place"], set_=values)
             )
 
-    def ready(self, account: str, digests: list[str]) -> dict[str, dict[str, object]]:
-        """Return the uploads there are for these pictures. Read-only."""
-        query = select(media_ready.c.digest, media_ready.c.ready).where(
-            media_ready.c.account == account, media_ready.c.digest.in_(digests)
+    def ready(self, delivery_id: str, *, since: datetime) -> dict[int, dict[str, object]]:
+        """Return a delivery's uploads by their place, as far as they were made since then. Read-only."""
+        query = select(media_ready.c.place, media_ready.c.ready).where(
+            media_ready.c.delivery_id == delivery_id, media_ready.c.prepared_at >= since
         )
         with self._database.read() as connection:
-            return {row.digest: json.loads(row.ready) for row in connection.execute(query)}
+            return {row.place: json.loads(row.ready) for row in connection.execute(query)}

@@ -136,11 +136,11 @@ def _tables() -> None:
     )
     op.create_table(
         "media_ready",
-        sa.Column("account", sa.Text(), nullable=False),
-        sa.Column("digest", sa.Text(), nullable=False),
+        sa.Column("delivery_id", sa.Text(), nullable=False),
+        sa.Column("place", sa.Integer(), nullable=False),
         sa.Column("ready", sa.Text(), nullable=False),
         sa.Column("prepared_at", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("account", "digest", name=op.f("pk_media_ready")),
+        sa.PrimaryKeyConstraint("delivery_id", "place", name=op.f("pk_media_ready")),
     )
     op.create_table(
         "r_author",
