@@ -12,13 +12,14 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
 from shareasm import text as texts
+from shareasm.deadline import CONNECT_SECONDS, tls, words_of
 from shareasm.errors import ConfigError, NetworkError, RateLimited, Refused, Unreachable
 from shareasm.model import Clock, Hole, Page, Query
 from shareasm.networks import Setting
 from shareasm.networks.bluesky import NETWORK, PUBLIC_JETSTREAM
 from shareasm.networks.bluesky.page import CursorRefused, Gather, Handles
 from shareasm.networks.bluesky.wires import Firehose, Jetstream, StreamRefused, StreamWire, Unreadable
-from shareasm.networks.bluesky.xrpc import CONNECT_SECONDS, Answer, Server, tls, web_address, words_of
+from shareasm.networks.bluesky.xrpc import Answer, Server, web_address
 
 PAGE_SECONDS, PAGE_ROWS = 0.5, 300  # one commit may hold 200 rows, and a page may hold 500
 QUIET_SECONDS, DEAD_SECONDS = 1.5, 30.0

@@ -7,18 +7,13 @@ a read after a pause, never after a total, so that a server which drips a byte a
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import re
-import socket
-import threading
-import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -26,12 +21,12 @@ import httpcore
 import msgspec
 
 from shareasm import __version__
+from shareasm.deadline import TIMEOUTS, Deadline, tls, words_of
 from shareasm.errors import ConfigError, LoginNeeded, NoCredits, RateLimited, Refused, Unreachable
 from shareasm.model import Clock
 from shareasm.networks import Setting
 from shareasm.networks.mastodon import NETWORK
 
-CONNECT_SECONDS, READ_SECONDS = 5.0, 15.0
 ANSWER_BYTES = 10_000_000
 LONGEST_LIMIT = timedelta(hours=24)
 
@@ -139,28 +134,27 @@ class Line:
         """
         headers: dict[bytes | str, bytes | str] = {"User-Agent": self.agent, "Accept": "application/json"}
         headers |= {"Accept-Encoding": "identity", **request.headers}
-        seconds = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "write": READ_SECONDS, "pool": CONNECT_SECONDS}
         body = request.body or (b"" if request.verb == "POST" else None)
         try:
             # A connection of its own: one that lay idle may be dead, and a post lost on it would be “unknown”.
             with (
-                httpcore.ConnectionPool(ssl_context=tls(), network_backend=_Deadline(end)) as pool,
+                httpcore.ConnectionPool(ssl_context=tls(), network_backend=Deadline(end)) as pool,
                 pool.stream(
                     request.verb,
                     self.base + request.path,
                     headers=headers,
                     content=body,
-                    extensions={"timeout": seconds},
+                    extensions={"timeout": TIMEOUTS},
                 ) as answer,
             ):
                 names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
                 return Answer(answer.status, names, _read(answer))
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as fault:
-            happened = f"The server {self.host} cannot be reached ({_words_of(fault)})."
+            happened = f"The server {self.host} cannot be reached ({words_of(fault)})."
             what_to_do = "Check its address and the network; the desk tries again."
             raise Unreachable(happened, what_to_do, network=NETWORK, account=self.account) from fault
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as fault:
-            happened = f"The server {self.host} took the request and did not answer ({_words_of(fault)})."
+            happened = f"The server {self.host} took the request and did not answer ({words_of(fault)})."
             raise AnswerLost(happened, network=NETWORK, account=self.account) from fault
 
     def hold(self, answer: Answer) -> None:
@@ -204,10 +198,6 @@ def _read(answer: httpcore.Response) -> bytes:
     return bytes(body)
 
 
-def _words_of(fault: Exception) -> str:
-    return re.sub(r"^\[errno -?\d+\] ", "", str(fault).lower()) or type(fault).__name__
-
-
 def _mended(body: bytes) -> Any:
     """Return a value in which signs that are none are replaced: one such post must not hide forty others."""
     try:
@@ -232,91 +222,6 @@ def _moment(told: str) -> datetime | None:
         return time_of(told) if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):
         return None
-
-
-@functools.cache
-def tls() -> Any:
-    """Return the one TLS context: reading the certificates takes longer than a post."""
-    return httpcore.default_ssl_context()
-
-
-class _Deadline(httpcore.NetworkBackend):
-    """Sockets on which no step outlasts one moment."""
-
-    def __init__(self, end: float) -> None:
-        self._end = end
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        end = min(self._end, time.monotonic() + (timeout or CONNECT_SECONDS))
-        addresses = _addresses(host, port, _left(end, httpcore.ConnectTimeout))
-        for place, address in enumerate(addresses, 1):
-            share = _left(end, httpcore.ConnectTimeout) / (len(addresses) - place + 1)
-            try:
-                stream = httpcore.SyncBackend().connect_tcp(address, port, share, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if place == len(addresses):
-                    raise
-            else:
-                return _DeadlineStream(stream, self._end)
-        raise httpcore.ConnectError("the name has no address")
-
-
-class _DeadlineStream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, end: float) -> None:
-        self._stream, self._end = stream, end
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(self._end, httpcore.ReadTimeout, timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), 16_384):  # in pieces, so that a slow reader meets the deadline too
-            self._stream.write(buffer[start : start + 16_384], _left(self._end, httpcore.WriteTimeout, timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        left = _left(self._end, httpcore.ConnectTimeout, timeout)
-        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, left), self._end)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-def _left(end: float, over: type[httpcore.TimeoutException], timeout: float | None = None) -> float:
-    left = end - time.monotonic()
-    if left <= 0:
-        raise over("the time is over")
-    return left if timeout is None else min(left, timeout)
-
-
-def _addresses(host: str, port: int, seconds: float) -> list[str]:
-    """Resolve the name, and wait no longer than that: the system's resolver knows no time-out of ours."""
-    found: SimpleQueue[list[Any] | OSError | UnicodeError] = SimpleQueue()
-
-    def resolve() -> None:
-        try:
-            found.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as fault:
-            found.put(fault)
-
-    threading.Thread(target=resolve, daemon=True).start()
-    try:
-        answer = found.get(timeout=seconds)
-    except Empty:
-        raise httpcore.ConnectTimeout(f"the name {host} was not resolved in time") from None
-    if isinstance(answer, OSError | UnicodeError):
-        raise httpcore.ConnectError(str(answer)) from answer
-    return list(dict.fromkeys(str(entry[4][0]) for entry in answer))
 
 
 def web_address(server: str, where: str) -> str:

@@ -7,18 +7,13 @@ goes back through it: it is kept here, whatever it was, and tweepy is told that 
 
 from __future__ import annotations
 
-import functools
 import logging
 import re
-import socket
-import threading
-import time
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from queue import Empty, SimpleQueue
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +24,7 @@ import tweepy
 from requests.adapters import BaseAdapter
 from requests.auth import AuthBase
 
+from shareasm.deadline import TIMEOUTS, Deadline, tls, words_of
 from shareasm.errors import ConfigError, LoginNeeded, NoCredits, RateLimited, Refused, Unreachable
 from shareasm.model import Clock
 from shareasm.networks.x import NETWORK
@@ -37,7 +33,6 @@ HOST = "https://api.twitter.com"
 """The address that tweepy signs for, an older name of api.x.com."""
 OWN_HOSTS = frozenset({"api.twitter.com", "api.x.com"})
 
-CONNECT_SECONDS, READ_SECONDS = 5.0, 15.0
 ANSWER_BYTES = 20_000_000
 LONGEST_WAIT = timedelta(hours=25)
 
@@ -309,22 +304,21 @@ class _Wire(BaseAdapter):
 
     def _ask(self, verb: str, address: str, headers: Mapping[str, Any], body: Any) -> Answer:
         content = body.encode() if isinstance(body, str) else body
-        seconds = {"connect": CONNECT_SECONDS, "read": READ_SECONDS, "write": READ_SECONDS, "pool": CONNECT_SECONDS}
         host = urlsplit(address).netloc
         try:
             with (
-                httpcore.ConnectionPool(ssl_context=_tls(), network_backend=_Deadline(self._end)) as pool,
+                httpcore.ConnectionPool(ssl_context=tls(), network_backend=Deadline(self._end)) as pool,
                 pool.stream(
-                    verb, address, headers=_as_bytes(headers), content=content, extensions={"timeout": seconds}
+                    verb, address, headers=_as_bytes(headers), content=content, extensions={"timeout": TIMEOUTS}
                 ) as answer,
             ):
                 names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
                 return Answer(answer.status, names, _unfolded(_read(answer), names.get("content-encoding", "")))
         except (httpcore.ConnectError, httpcore.ConnectTimeout) as fault:
-            happened = f"X ({host}) cannot be reached ({_words_of(fault)})."
+            happened = f"X ({host}) cannot be reached ({words_of(fault)})."
             raise Unreachable(happened, "The desk tries again.", network=NETWORK, account=self._account) from fault
         except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.RemoteProtocolError) as fault:
-            happened = f"X ({host}) took the request and did not answer ({_words_of(fault)})."
+            happened = f"X ({host}) took the request and did not answer ({words_of(fault)})."
             raise AnswerLost(happened, network=NETWORK, account=self._account) from fault
 
 
@@ -394,91 +388,3 @@ def _unfolded(body: bytes, encoding: str) -> bytes:
         return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(body, ANSWER_BYTES)
     except zlib.error as fault:
         raise httpcore.RemoteProtocolError("the answer is not what its header says") from fault
-
-
-def _words_of(fault: Exception) -> str:
-    return re.sub(r"^\[errno -?\d+\] ", "", str(fault).lower()) or type(fault).__name__
-
-
-@functools.cache
-def _tls() -> Any:
-    return httpcore.default_ssl_context()  # once: reading the certificates takes longer than a post
-
-
-class _Deadline(httpcore.NetworkBackend):
-    """Sockets on which no step outlasts one moment: a read time-out alone never ends against one byte a second."""
-
-    def __init__(self, end: float) -> None:
-        self._end = end
-
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.NetworkStream:
-        end = min(self._end, time.monotonic() + (timeout or CONNECT_SECONDS))
-        addresses = _addresses(host, port, _left(end, httpcore.ConnectTimeout))
-        for place, address in enumerate(addresses, 1):
-            share = _left(end, httpcore.ConnectTimeout) / (len(addresses) - place + 1)
-            try:
-                stream = httpcore.SyncBackend().connect_tcp(address, port, share, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if place == len(addresses):
-                    raise
-            else:
-                return _DeadlineStream(stream, self._end)
-        raise httpcore.ConnectError("the name has no address")
-
-
-class _DeadlineStream(httpcore.NetworkStream):
-    def __init__(self, stream: httpcore.NetworkStream, end: float) -> None:
-        self._stream, self._end = stream, end
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, _left(self._end, httpcore.ReadTimeout, timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        for start in range(0, len(buffer), 16_384):  # in pieces, so that a slow reader meets the deadline too
-            self._stream.write(buffer[start : start + 16_384], _left(self._end, httpcore.WriteTimeout, timeout))
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.NetworkStream:
-        left = _left(self._end, httpcore.ConnectTimeout, timeout)
-        return _DeadlineStream(self._stream.start_tls(ssl_context, server_hostname, left), self._end)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-def _left(end: float, over: type[httpcore.TimeoutException], timeout: float | None = None) -> float:
-    left = end - time.monotonic()
-    if left <= 0:
-        raise over("the time is over")
-    return left if timeout is None else min(left, timeout)
-
-
-def _addresses(host: str, port: int, seconds: float) -> list[str]:
-    """Resolve the name, and wait no longer than that: the system's resolver knows no time-out of ours."""
-    found: SimpleQueue[list[Any] | OSError | UnicodeError] = SimpleQueue()
-
-    def resolve() -> None:
-        try:
-            found.put(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except (OSError, UnicodeError) as fault:
-            found.put(fault)
-
-    threading.Thread(target=resolve, daemon=True).start()
-    try:
-        answer = found.get(timeout=seconds)
-    except Empty:
-        raise httpcore.ConnectTimeout(f"the name {host} was not resolved in time") from None
-    if isinstance(answer, OSError | UnicodeError):
-        raise httpcore.ConnectError(str(answer)) from answer
-    return list(dict.fromkeys(str(entry[4][0]) for entry in answer))
