@@ -277,6 +277,8 @@ class Limits:
     """True where the desk makes a larger picture fit by itself."""
     alt_text: int = 1_000
     languages: int = 3
+    warnings: bool = True
+    """False where a post cannot carry a content warning."""
     cards: bool = False
     """True where a link becomes a card; elsewhere it is appended to the first part."""
 

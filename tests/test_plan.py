@@ -598,6 +598,13 @@ def test_what_deserves_a_second_look_is_a_warning(folder: Path, text: str, messa
     assert plan.posts[0].ready
 
 
+def test_a_content_warning_that_a_network_cannot_show_is_a_warning(folder: Path) -> None:
+    plan = read(folder, a=post_with(warning="Mercury", accounts="org-bluesky"))
+    limits = {**LIMITS, "bluesky": replace(LIMITS["bluesky"], warnings=False)}
+    (found,) = check_post(plan.posts[0], plan.campaign, limits=limits, accounts=ACCOUNTS, now=EVE)
+    assert (found.level, found.why) == ("warning", "Bluesky shows no content warning.")
+
+
 def test_the_same_text_within_the_hour_is_a_warning(folder: Path) -> None:
     twin = post_with("#shareASM  BEGINS.", id="twin", publish_at="2015-06-25T09:59", accounts="org-x")
     later = post_with(id="later", publish_at="2015-06-25T11:00")

@@ -129,6 +129,9 @@ def _check_texts(post: Post, campaign: Campaign, network: str, limits: Limits, r
     if not post.parts_for(network):
         yield Problem(line_of(post, campaign), f"There is no text for {_name(network)}.", _write_wording(post, network))
         return
+    if post.warning and not limits.warnings:
+        where = line_of(post, campaign, "warning:")
+        yield _warning(where, f"{_name(network)} shows no content warning.", "Say it in the text too.")
     for index, text in enumerate(texts_for(post, network, limits)):
         where = line_of(post, campaign, key, index)
         if much := overrun(text, limits, warning=post.warning):

@@ -27,6 +27,7 @@ LIMITS = Limits(
     pictures=4,
     picture_bytes=1_000_000,
     shrinks=True,
+    warnings=False,
     alt_text=2_000,
     languages=3,
     cards=True,

@@ -17,7 +17,9 @@ from shareasm.model import Limits
 from shareasm.networks import Account, Setting, Source
 
 NETWORK = "x"
-LIMITS = Limits(count="weighted", text=280, link_weight=23, pictures=4, picture_bytes=5_000_000, alt_text=1_000)
+LIMITS = Limits(
+    count="weighted", text=280, link_weight=23, pictures=4, picture_bytes=5_000_000, alt_text=1_000, warnings=False
+)
 
 
 def open_account(setting: Setting) -> Account:
