@@ -208,7 +208,9 @@ def plan_the_day(desk: DeskFolder, start: datetime) -> None:
     desk.post("last", at(17), "Thank you 🙏🏽 #shareASM #asante")
 
 
-def test_a_day_with_a_worker_that_dies_five_times(tmp_path: Path, server: Pds, line: Holding) -> None:
+def test_a_day_with_a_worker_that_dies_four_times_and_a_server_that_dies_once(
+    tmp_path: Path, server: Pds, line: Holding
+) -> None:
     desk, account = desk_at(tmp_path / "desk", server, line.url, "sqlite:///desk.db")
     people = Strangers.on(server)
     people.say("Before anybody listens")
@@ -319,8 +321,6 @@ def assert_nobody_sent_without_looking(store: Store, held: str) -> None:
         phases = [str(row["phase"]) for row in store.queue.tried(d.id)]
         assert "intent,intent" not in ",".join(phases), (d.id, phases)
     assert [str(row["phase"]) for row in store.queue.tried(held)] == ["intent", "reconciled"]
-    found_by_a_look = [d.id for d in store.queue.all() if "reconciled" in {r["phase"] for r in store.queue.tried(d.id)}]
-    assert len(found_by_a_look) >= 2
 
 
 def test_a_day_on_postgresql(tmp_path: Path, pds: Pds, postgres: Postgres) -> None:
