@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -70,13 +70,10 @@ def open_source(desk: Desk, listen: ListenSettings, clock: Clock) -> networks.So
     """Open one place to listen."""
     login = desk.accounts.get(listen.account) or AccountSettings(listen.account, listen.network, "")
     setting = setting_for(desk, login, clock)
+    options = _practice_options(desk, listen) or setting.options
     return networks.network(listen.network).open_source(
-        Setting(
-            network=listen.network, name=setting.name, server=listen.server, handle=setting.handle, folder=desk.folder,
-            clock=clock, secret=setting.secret, protocol=listen.protocol, save=setting.save, load=setting.load,
-            options=_practice_options(desk, listen) or setting.options,
-        )
-    )  # fmt: skip
+        replace(setting, network=listen.network, server=listen.server, protocol=listen.protocol, options=options)
+    )
 
 
 def limits_of(desk: Desk, store: Store | None = None) -> dict[str, Limits]:

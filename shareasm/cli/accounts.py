@@ -149,14 +149,23 @@ def _cut(session: Session, name: str) -> None:
 def _replace(session: Session, before: str, after: str) -> None:
     """Write desk.toml anew. What was good stays good: a mistake is told, and the file is as it was."""
     from shareasm.desk import read_desk
+    from shareasm.errors import DeskError
 
     file = _desk_toml(session)
-    file.write_text(after, encoding="utf-8")
+    _put(file, after)
     try:
         read_desk(session.desk.folder)
-    except Exception:
-        file.write_text(before, encoding="utf-8")
+    except DeskError:
+        _put(file, before)
         raise
+
+
+def _put(file: Path, words: str) -> None:
+    """Put the whole new file in place of the old one: a full disk must not leave half a desk.toml."""
+    new = file.with_name(f"{file.name}.new")
+    new.write_text(words, encoding="utf-8")
+    new.chmod(file.stat().st_mode)
+    new.replace(file)
 
 
 def _desk_toml(session: Session) -> Path:
